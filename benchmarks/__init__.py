@@ -1,0 +1,18 @@
+"""What is fast and what is not, measured: ``python -m benchmarks kernels`` and ``python -m benchmarks train``.
+
+============  ============================================================================================
+``machine``   the facts that go with every figure: processor, versions, thread counts, commit
+``timing``    medians, quartiles, and a watch on what other processes do meanwhile
+``report``    tables for the terminal and for Markdown, and the JSON file
+``ceiling``   what this machine can do at best: products from registers, bytes copied
+``cases``     which shapes each kernel is run on
+``kernels``   every kernel: right first, then how fast
+``nets``      the four networks, their data and their weights
+``engines``   the networks in tinynet and in each peer, one file per engine
+``worker``    the process that one engine runs in
+``children``  starting those processes and talking to them
+``train``     samples per second and peak memory of all engines, compared
+============  ============================================================================================
+
+``results/`` keeps what was measured. Nothing here is installed with tinynet.
+"""

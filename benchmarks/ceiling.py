@@ -1,0 +1,85 @@
+"""What this machine can do at best, measured in the same run as the kernels that are compared with it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from benchmarks import timing
+from tinynet.kernels.cpu.jit import parallel_kernel
+from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers, tile_address
+
+_STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
+_COPIES = tuple(4**k for k in range(7, 15))  # bytes moved (read and written): 16 KiB to 256 MiB
+
+
+class Ceiling(NamedTuple):
+    """GFLOP/s of the best tile from registers, and GB/s (read + written) of copying, by bytes moved."""
+
+    gflops: float
+    tile: str
+    copy: dict[int, float]
+
+    def bandwidth(self, moved: int) -> float:
+        """GB/s of a copy that moves about as many bytes: what fits into a cache is copied faster."""
+        return self.copy[min(self.copy, key=lambda size: abs(math.log(size / max(moved, 1))))]
+
+    def shares(self, flops: float | None, moved: int, seconds: float) -> dict[str, float]:
+        """Which part of both ceilings a kernel reaches that does so much in so many seconds."""
+        shares = {"copy": moved / seconds / 1e9 / self.bandwidth(moved)}
+        return shares | ({"flops": flops / seconds / 1e9 / self.gflops} if flops else {})
+
+
+def measure(threads: int, budget: float) -> Ceiling:
+    """Measure both ceilings with ``threads`` threads; ``budget`` seconds for each figure."""
+    rates = {form: tile_rate(*form, threads, budget) for form in forms()}
+    best = max(rates, key=rates.__getitem__)
+    copies = {size: copy_rate(size, threads, budget) for size in _COPIES}
+    return Ceiling(rates[best], "{} rows x {} vectors of {}".format(*best), copies)
+
+
+def forms() -> list[tuple[int, int, int]]:
+    """(rows, vectors, lanes) of tiles that fill the registers; which of them is fastest, the machine decides."""
+    lanes, room = registers()
+    return [(room // vectors, vectors, lanes) for vectors in (1, 2, 3, 4)]
+
+
+def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) -> float:
+    """GFLOP/s of one form of tile, on all threads, when its operands never leave the nearest cache."""
+    tile, columns = tile_address(rows, vectors, lanes, False), vectors * lanes
+    out = np.zeros((threads, rows * columns), np.float32)
+    operands = np.full(columns, 1e-3, np.float32), np.zeros((1, 2), np.int64)
+    flops = 2 * rows * columns * _STEPS * threads
+    samples = timing.sample(lambda: _products(tile, *operands, out, _STEPS, columns), budget)
+    return flops / min(samples) / 1e9
+
+
+@parallel_kernel
+def _products(tile, numbers, segment, out, steps, columns):
+    """Every thread runs the tile once, on the same few numbers all the time (strides of 0)."""
+    for t in numba.prange(len(out)):
+        target = address_of(out) + 4 * t * out.shape[1]
+        call_tile(
+            tile,
+            (address_of(numbers), 0, 0, address_of(numbers), 0, address_of(segment), 1, steps,
+             address_of(numbers), 0, target, columns, columns),
+        )  # fmt: skip
+
+
+def copy_rate(moved: int, threads: int, budget: float) -> float:
+    """GB/s, read and written bytes together, of the faster of two ways to copy: one thread, or all."""
+    source = np.ones(moved // 8, np.float32)
+    target = np.empty_like(source)
+    ways = [lambda: np.copyto(target, source), lambda: _copy(source, target, threads)]
+    best = min(min(timing.sample(way, budget / 2)) for way in ways)
+    return moved / best / 1e9
+
+
+@parallel_kernel
+def _copy(source, target, threads):
+    for t in numba.prange(threads):
+        for i in range(t * len(source) // threads, (t + 1) * len(source) // threads):
+            target[i] = source[i]

@@ -1,0 +1,62 @@
+"""The engines that are compared. Each has a module here with ``load(threads)`` and a class ``Engine``.
+
+``Engine(net, x, labels, weights, dropout)`` holds one network on one batch, started from ``weights`` (see
+nets.py); without ``dropout`` its dropout layers do nothing, so that engines can be compared number by
+number. ``mode("train" | "infer")`` prepares what follows; ``step()`` is zero_grad, forward, loss, backward
+and Adam's step, and returns the loss in the engine's own type; ``infer()`` is the forward alone;
+``logits()`` returns it as an array, features last.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+# glibc's malloc, told to keep the memory it has: what a user of PyTorch can do without touching the code.
+_KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+}
+
+
+class Description(NamedTuple):
+    """Where an engine is found: its module here, the package it needs, and its process's environment."""
+
+    module: str
+    package: str
+    environment: dict[str, str]
+
+
+class Engine(Protocol):
+    """What every engine can do; see the top of this file."""
+
+    def mode(self, name: str) -> None: ...
+
+    def step(self) -> Any: ...
+
+    def infer(self) -> Any: ...
+
+    def logits(self) -> np.ndarray: ...
+
+
+ENGINES = {
+    "tinynet": Description("with_tinynet", "tinynet", {}),
+    "torch": Description("with_torch", "torch", {}),
+    "torch-malloc": Description("with_torch", "torch", _KEEP_MEMORY),
+    "jax": Description("with_jax", "jax", {}),
+}
+
+
+def installed() -> list[str]:
+    """Names of the engines whose package is there."""
+    return [name for name, e in ENGINES.items() if importlib.util.find_spec(e.package) is not None]
+
+
+def module_of(name: str) -> ModuleType:
+    """The engine's module; importing it imports no more than the module itself, its ``load`` does the rest."""
+    return importlib.import_module(f"benchmarks.engines.{ENGINES[name].module}")

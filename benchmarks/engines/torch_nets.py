@@ -1,0 +1,88 @@
+"""Twins in PyTorch of the networks in tinynet.models, and how weights get from there to here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def small_cnn() -> nn.Module:
+    """Network (a)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def wide_cnn() -> nn.Module:
+    """Network (b)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+class RowRNN(nn.Module):
+    """Network (d)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(28, 128, batch_first=True)
+        self.out = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows (N, 28, 28) to logits (N, 10), from the last state."""
+        states, _ = self.rnn(x)
+        return self.out(states[:, -1])
+
+
+NETS = {"a": small_cnn, "b": wide_cnn, "d": RowRNN}
+
+
+def copy_weights(model: nn.Module, arrays: list[np.ndarray]) -> None:
+    """Fill the model's parameters, in their order, with arrays whose features stand last."""
+    remaining = iter(arrays)
+    channels = 0  # of the image that is flattened before the first Dense layer
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                channels = layer.out_channels
+            for parameter, values in zip(layer.parameters(recurse=False), _turned(layer, remaining, channels)):
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+    if next(remaining, None) is not None:
+        raise ValueError(f"{type(model).__name__} has fewer parameters than the network it is a twin of")
+
+
+def _turned(layer: nn.Module, arrays: Iterator[np.ndarray], channels: int) -> Iterator[np.ndarray]:
+    """The layer's arrays in PyTorch's order of axes."""
+    if isinstance(layer, nn.Conv2d):
+        yield next(arrays).transpose(3, 2, 0, 1)
+    elif isinstance(layer, nn.ConvTranspose2d):
+        yield next(arrays).transpose(2, 3, 0, 1)
+    elif isinstance(layer, nn.Linear):
+        yield _channels_first_rows(next(arrays), channels).T
+    elif isinstance(layer, nn.RNN):
+        yield from _recurrent(layer, arrays)
+        return
+    yield from arrays  # what is left needs no turning; zip takes as many as the layer has
+
+
+def _channels_first_rows(weight: np.ndarray, channels: int) -> np.ndarray:
+    """Rows of a Dense weight in the order in which PyTorch flattens: channel, height, width."""
+    side = round((len(weight) / channels) ** 0.5) if channels else 0
+    if side * side * channels != len(weight):
+        return weight  # not behind an image
+    return weight.reshape(side, side, channels, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
+
+
+def _recurrent(layer: nn.RNN, arrays: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """PyTorch has two biases, which are added up: the second stays at 0 and out of the optimiser."""
+    yield next(arrays).T
+    yield next(arrays).T
+    yield next(arrays)
+    layer.bias_hh_l0.requires_grad_(False)
+    yield np.zeros(layer.hidden_size, np.float32)

@@ -1,0 +1,213 @@
+"""``python -m benchmarks train``: samples per second and memory of the networks, in tinynet and its peers.
+
+Each engine has its own process (threads of two engines in one process get in each other's way), and only
+one of them computes at a time. All take turns in many short rounds, so that whatever slows the machine down
+for a while slows all of them; a turn during which other processes used the machine is repeated. Before any
+ratio is formed, all engines must compute the same logits and losses from the same weights and samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import engines, machine, report, timing
+from benchmarks.children import Child, EngineError
+from benchmarks.nets import NETS, Net, write_weights
+from benchmarks.train_tables import tables_of
+
+MODES = ("train", "infer")
+CHECKED_STEPS = 4
+LIMIT = 1e-3  # relative: Adam divides by the root of small squares and so magnifies differences in rounding
+REST = 0.1  # seconds between two turns, in which the threads of the engine before go to sleep
+
+
+class Effort(NamedTuple):
+    """How many rounds, and how many seconds each engine gets for each mode in a round."""
+
+    rounds: int
+    seconds: float
+    warm_up: float
+
+
+FULL, QUICK = Effort(9, 0.5, 1.0), Effort(2, 0.05, 0.05)
+
+
+def add_arguments(verbs: Any) -> None:
+    """The verb ``train`` and its options."""
+    parser = verbs.add_parser(
+        "train",
+        help="samples per second and memory, beside the peers that are installed",
+        description="Compare training (Adam) and inference with the installed peers. Exit code 1: an engine failed, "
+        "or computes other losses than the rest.",
+        epilog="example: python -m benchmarks train --nets a,b --batch 32,128 --json ab.json --markdown ab.md",
+    )
+    parser.add_argument("--nets", type=_names, default=list(NETS), metavar="a,b,c,d", help="default: all")
+    parser.add_argument("--batch", type=_numbers, metavar="N,N", help="default: 128, and 32 for net c")
+    parser.add_argument("--engines", type=_names, metavar="NAME,NAME", help=f"of {','.join(engines.ENGINES)}; "
+                        "default: tinynet and every installed peer")  # fmt: skip
+    parser.add_argument("--rounds", type=int, help=f"default: {FULL.rounds}")
+    parser.add_argument("--threads", type=int, default=2, help="of every engine; default: 2")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: a trial, not a measurement")
+    report.add_file_options(parser)
+    parser.set_defaults(run=run, fail=parser.error)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    numbers = [int(word) for word in text.split(",")]  # argparse words the ValueError
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError("a batch has at least one sample")
+    return numbers
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, measure, show and keep; 1 when an engine failed or disagreed."""
+    chosen = _checked(arguments)
+    effort = QUICK if arguments.quick else FULL
+    effort = effort._replace(rounds=arguments.rounds or effort.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        comparisons = [
+            compare(NETS[name], batch, chosen, arguments.threads, effort, Path(folder) / f"{name}.npz")
+            for name in arguments.nets
+            for batch in arguments.batch or [NETS[name].batch]
+        ]
+    result = {
+        "benchmark": "train",
+        "format": 1,
+        "machine": machine.facts(arguments.threads),
+        "settings": effort._asdict() | {"engines": chosen, "limit": LIMIT, "quick": arguments.quick},
+        "comparisons": comparisons,
+    }
+    heading = f"# Training and inference\n\n{machine.summary(result['machine'])}"
+    report.show(heading, tables_of(result))
+    report.keep(arguments, result, heading, tables_of(result))
+    return 1 if any(c["faults"] for c in comparisons) else 0
+
+
+def _checked(arguments: argparse.Namespace) -> list[str]:
+    """The engines to run, tinynet first; ends with code 2 when a name is not known or not installed."""
+    for given, known in ((arguments.nets, NETS), (arguments.engines or [], engines.ENGINES)):
+        for name in given:
+            if name not in known:
+                arguments.fail(f"unknown name {name!r}; known: {', '.join(known)}")
+    there = engines.installed()
+    for name in arguments.engines or []:
+        if name not in there:
+            arguments.fail(f"{name} is not installed: pip install {engines.ENGINES[name].package}")
+    chosen = arguments.engines or there
+    return [name for name in engines.ENGINES if name in chosen]
+
+
+def compare(
+    net: Net, batch: int, chosen: list[str], threads: int, effort: Effort, weights: Path
+) -> dict[str, Any]:
+    """All engines on one network and batch: agreement, speed, memory; fit for JSON."""
+    result: dict[str, Any] = {"net": net.name, "batch": batch, "parameters": write_weights(net, weights),
+                              "engines": {name: {} for name in chosen}, "faults": []}  # fmt: skip
+    task = {"net": net.name, "batch": batch, "weights": str(weights)}
+    with contextlib.ExitStack() as stack:
+        children = {name: stack.enter_context(Child(name, threads)) for name in chosen}
+        _agree(children, task, result)
+        _race(children, task, effort, result)
+    for name in [name for name in chosen if "train" in result["engines"][name]]:
+        result["engines"][name]["memory"] = _memory(name, task, threads)
+    result["ratios"] = _ratios(result["engines"])
+    return result
+
+
+def _agree(children: dict[str, Child], task: dict[str, Any], result: dict[str, Any]) -> None:
+    """Compare what the engines compute with the first of them; take out those that fail or differ."""
+    computed: dict[str, dict[str, Any]] = {}
+    for name, child in list(children.items()):
+        _tell(task, f"checking {name}")
+        try:
+            result["engines"][name] |= child.ask("hello")
+            child.ask("prepare", **task, dropout=False)
+            computed[name] = child.ask("compute", steps=CHECKED_STEPS)
+            fault = _difference(computed[name], next(iter(computed.values())))
+        except EngineError as error:
+            fault = str(error)
+        if fault:
+            result["faults"].append(f"{name}: {fault}")
+            del children[name]
+    for name, values in computed.items():
+        result["engines"][name]["losses"] = values["losses"]
+
+
+def _difference(got: dict[str, Any], truth: dict[str, Any]) -> str:
+    """In words, how an engine's logits and losses differ from another's; empty when they agree."""
+    for what in ("logits", "losses"):
+        a, b = np.array(got[what]), np.array(truth[what])
+        error = np.abs(a - b).max() / np.abs(b).max() if a.shape == b.shape else np.inf
+        if not error <= LIMIT:
+            return f"its {what} differ by {error:.1e} of the largest: {a[:8]} instead of {b[:8]}"
+    return ""
+
+
+def _race(children: dict[str, Child], task: dict[str, Any], effort: Effort, result: dict[str, Any]) -> None:
+    """Alternating rounds of all engines; every round begins with another one."""
+    for name, child in children.items():
+        _tell(task, f"warming up {name}")
+        child.ask("prepare", **task, dropout=True)
+        for mode in MODES:
+            child.ask("run", mode=mode, seconds=effort.warm_up)
+            result["engines"][name][mode] = {"rounds": [], "disturbed": 0}
+    order = list(children)
+    for i in range(effort.rounds):
+        _tell(task, f"round {i + 1} of {effort.rounds}")
+        for name in order[i % len(order) :] + order[: i % len(order)]:
+            for mode in MODES:
+                _turn(children[name], mode, task["batch"], effort.seconds, result["engines"][name][mode])
+    for name in children:
+        for mode in MODES:
+            figures = result["engines"][name][mode]
+            figures["samples_per_second"] = timing.Spread.of(figures["rounds"])._asdict()
+
+
+def _turn(child: Child, mode: str, batch: int, seconds: float, figures: dict[str, Any]) -> None:
+    """One engine's turn; repeated while others disturb it, and then the quietest is taken."""
+    turns = []
+    for _ in range(timing.ATTEMPTS):
+        time.sleep(REST)
+        turns.append(child.ask("run", mode=mode, seconds=seconds))
+        if not turns[-1]["disturbed"]:
+            break
+    best = min(turns, key=lambda turn: (turn["disturbed"], turn["others"]))
+    figures["rounds"].append(batch * best["steps"] / best["seconds"])
+    figures["disturbed"] += best["disturbed"]
+
+
+def _memory(name: str, task: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Peak memory of training steps, in a process that has done nothing else."""
+    _tell(task, f"memory of {name}")
+    with Child(name, threads) as child:
+        child.ask("prepare", **task, dropout=True)
+        return child.ask("peak", steps=3)
+
+
+def _ratios(figures: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Samples per second of tinynet over those of each peer, round by round: their median and quartiles."""
+    ours = figures.get("tinynet", {})
+    return {
+        peer: {
+            mode: timing.Spread.of([a / b for a, b in zip(ours[mode]["rounds"], theirs[mode]["rounds"])])._asdict()
+            for mode in MODES
+        }
+        for peer, theirs in figures.items()
+        if peer != "tinynet" and "train" in ours and "train" in theirs
+    }
+
+
+def _tell(task: dict[str, Any], what: str) -> None:
+    print(f"net {task['net']}, batch {task['batch']}: {what}", file=sys.stderr, flush=True)

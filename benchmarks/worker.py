@@ -1,0 +1,117 @@
+"""The process of one engine: it waits on a pipe for orders, one line of JSON each, and answers in kind.
+
+Started by train.py as ``python -m benchmarks.worker ENGINE THREADS``. While it waits it uses no processor.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks import engines, timing
+from benchmarks.nets import NETS, read_weights
+
+FEWEST_STEPS = 3
+
+
+class Session:
+    """One engine, and the network it works on now. Public methods are the orders."""
+
+    def __init__(self, name: str, threads: int):
+        self._module = engines.module_of(name)
+        self._module.load(threads)
+        self._package = engines.ENGINES[name].package
+        self._after_import = memory("VmRSS")
+        self._engine: Any = None
+
+    def hello(self) -> dict[str, Any]:
+        """What is running here."""
+        return {"version": importlib.metadata.version(self._package), "imported_mib": self._after_import}
+
+    def prepare(self, net: str, batch: int, weights: str, dropout: bool) -> dict[str, Any]:
+        """Make the network from the weights in a file, and its batch."""
+        x, labels = NETS[net].batch_of(batch)
+        self._engine = self._module.Engine(NETS[net], x, labels, read_weights(Path(weights)), dropout)
+        return {}
+
+    def compute(self, steps: int) -> dict[str, Any]:
+        """For comparison with other engines: some logits, then the losses of ``steps`` training steps."""
+        self._engine.mode("infer")
+        logits = self._engine.logits().reshape(-1)[:1000].tolist()
+        self._engine.mode("train")
+        return {"logits": logits, "losses": [float(self._engine.step()) for _ in range(steps)]}
+
+    def run(self, mode: str, seconds: float) -> dict[str, Any]:
+        """Train or infer for some seconds. Tells how many steps, how long, and whether others disturbed."""
+        self._engine.mode(mode)
+        call = self._engine.step if mode == "train" else self._engine.infer
+        watch, begin, steps, elapsed = timing.Watch(), time.perf_counter(), 0, 0.0
+        while steps < FEWEST_STEPS or elapsed < seconds:
+            call()
+            steps += 1
+            elapsed = time.perf_counter() - begin
+        return {"steps": steps, "seconds": elapsed, "others": watch.others(), "disturbed": watch.disturbed()}
+
+    def peak(self, steps: int) -> dict[str, Any]:
+        """Peak memory of training steps in MiB, after some to warm up: in all, and beyond the imports."""
+        self._engine.mode("train")
+        for _ in range(steps):
+            self._engine.step()
+        from_here = forget_peak()
+        for _ in range(steps):
+            self._engine.step()
+        high = memory("VmHWM")
+        return {"peak_mib": high, "step_mib": high - self._after_import, "warm_up_excluded": from_here}
+
+
+def memory(field: str) -> float:
+    """A figure of /proc/self/status in MiB: VmRSS is what the process holds now, VmHWM the most it ever held.
+
+    0 where the system does not tell, that is outside of Linux.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def forget_peak() -> bool:
+    """Set VmHWM back to the memory that is held now; tells whether the system allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def main(words: list[str]) -> None:
+    """Answer orders until the pipe is closed."""
+    answers = _take_stdout()
+    session = Session(words[0], int(words[1]))
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            answer = getattr(session, order.pop("do"))(**order)
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _take_stdout() -> TextIO:
+    """Keep the pipe for answers; whatever else is printed in this process goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,281 @@
+"""The hot loops of tinynet: one function per kernel, in several rooms.
+
+=============  ==========================================================================
+``reference``  plain Python loops: slow, short, the definition of what is right
+``numpy``      whole-array operations (im2col and matrix products), any floating dtype
+``fast``       Numba loops for NumPy arrays in float32, the room above for the rest
+cuda           CUDA kernels, chosen by themselves for CuPy arrays
+=============  ==========================================================================
+
+``kernels.use("reference")`` switches the room for NumPy arrays. Arrays have their features last:
+images (N, H, W, C), volumes (N, D, H, W, C), sequences (N, T, F). This package imports nothing from
+the rest of tinynet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinynet.kernels.geometry import Window
+
+Array = Any
+
+__all__ = [
+    "Window", "adam_step", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward", "bias_grad",
+    "conv", "conv_input_grad", "conv_weight_grad", "dropout", "erf", "gru", "gru_backward", "layer_norm",
+    "layer_norm_backward", "lstm", "lstm_backward", "matmul", "max_pool", "max_pool_backward", "rnn",
+    "rnn_backward", "room", "sgd_step", "softmax_cross_entropy", "use",
+]  # fmt: skip
+
+_ROOMS = {"reference": "reference", "numpy": "arrays", "fast": "cpu"}
+_loaded: dict[str, ModuleType] = {}
+_current = "fast"
+
+
+class use:
+    """Choose the room for NumPy arrays: ``kernels.use("reference")``, or as a ``with`` block."""
+
+    def __init__(self, name: str):
+        global _current
+        if name not in _ROOMS:
+            raise ValueError(f"unknown room {name!r} for kernels; known: {', '.join(_ROOMS)}")
+        self._before, _current = _current, name
+
+    def __enter__(self) -> use:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _current
+        _current = self._before
+
+
+def room() -> str:
+    """Name of the room that NumPy arrays use now."""
+    return _current
+
+
+def _room(array: Array) -> ModuleType:
+    name = _current if isinstance(array, np.ndarray) else "cuda"
+    return _loaded.get(name) or _load(name)
+
+
+def _load(name: str) -> ModuleType:
+    try:
+        _loaded[name] = importlib.import_module(f"tinynet.kernels.{_ROOMS.get(name, name)}")
+    except ImportError as error:
+        if name != "fast":
+            raise
+        warnings.warn(
+            f"Numba cannot be imported ({error}); going on with NumPy kernels, slower", stacklevel=4
+        )
+        _loaded[name] = importlib.import_module("tinynet.kernels.arrays")
+    return _loaded[name]
+
+
+# --- convolution: x (N, *spatial, C), weight (*kernel, C / groups, O), y (N, *out, O) ---
+
+
+def conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """Slide ``weight`` over ``x`` (cross-correlation) and add ``bias`` (O,): y (N, *out, O)."""
+    return _room(x).conv(x, weight, bias, window, groups)
+
+
+def conv_input_grad(grad_y: Array, weight: Array, x_shape: tuple, window: Window, groups: int) -> Array:
+    """The adjoint of :func:`conv` in x: grad_y (N, *out, O) back to (N, *spatial, C).
+
+    It is also the forward of the transposed convolution.
+    """
+    return _room(grad_y).conv_input_grad(grad_y, weight, x_shape, window, groups)
+
+
+def conv_weight_grad(x: Array, grad_y: Array, window: Window, groups: int) -> Array:
+    """The adjoint of :func:`conv` in the weight: (*kernel, C / groups, O)."""
+    return _room(x).conv_weight_grad(x, grad_y, window, groups)
+
+
+def bias_grad(grad_y: Array) -> Array:
+    """Sum over all axes but the last: (..., O) to (O,)."""
+    return _room(grad_y).bias_grad(grad_y)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Matrix product of 2-D arrays, either of which may be a transposed view: (M, K) @ (K, N)."""
+    return _room(a).matmul(a, b)
+
+
+# --- pooling: x (N, *spatial, C), y (N, *out, C) ---
+
+
+def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
+    """Largest value in each window, and where it stood: its index inside the window, row by row.
+
+    Padding never wins. Of equal values the first wins; a NaN wins over every number. A window that lies
+    wholly in the padding gives -inf. The index is uint8, or int32 where a window has more than 256 places.
+    """
+    return _room(x).max_pool(x, window)
+
+
+def max_pool_backward(grad_y: Array, where: Array, x_shape: tuple, window: Window) -> Array:
+    """Give each gradient back to the place that won."""
+    return _room(grad_y).max_pool_backward(grad_y, where, x_shape, window)
+
+
+def avg_pool(x: Array, window: Window, count_padding: bool) -> Array:
+    """Mean over each window; zeros of the padding are counted in the divisor or not.
+
+    A window that lies wholly in the padding gives 0.
+    """
+    return _room(x).avg_pool(x, window, count_padding)
+
+
+def avg_pool_backward(grad_y: Array, x_shape: tuple, window: Window, count_padding: bool) -> Array:
+    """Share each gradient equally among the places of its window."""
+    return _room(grad_y).avg_pool_backward(grad_y, x_shape, window, count_padding)
+
+
+# --- normalisation ---
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Normalise each feature over all other axes with the batch's own statistics, then scale and shift.
+
+    x (..., C), weight and bias (C,); returns y, mean (C,), population variance (C,). Of an empty batch mean
+    and variance are 0.
+    """
+    return _room(x).batch_norm(x, weight, bias, eps)
+
+
+def batch_norm_backward(
+    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`batch_norm` in x, weight and bias."""
+    return _room(x).batch_norm_backward(grad_y, x, weight, mean, var, eps)
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+    """Normalise each row of x (R, F), then scale and shift by weight and bias (F,).
+
+    Returns y (R, F), and mean (R,) and population variance (R,) of the rows.
+    """
+    return _room(x).layer_norm(x, weight, bias, eps)
+
+
+def layer_norm_backward(
+    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`layer_norm` in x, weight and bias."""
+    return _room(x).layer_norm_backward(grad_y, x, weight, mean, var, eps)
+
+
+# --- recurrent layers: x (N, T, F), h (N, U); gates side by side along the last axis ---
+
+
+def rnn(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: str) -> Array:
+    """h_t = act(x_t @ w_ih + h_(t-1) @ w_hh + bias), act "tanh" or "relu"; returns all h (N, T, U).
+
+    w_ih (F, U), w_hh (U, U), bias (U,), h0 (N, U).
+    """
+    return _room(x).rnn(x, w_ih, w_hh, bias, h0, activation)
+
+
+def rnn_backward(
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0; grad_hs (N, T, U)."""
+    return _room(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation)
+
+
+def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) -> tuple[Array, Array, Array]:
+    """Long short-term memory; gate order i f g o along the last axis.
+
+    w_ih (F, 4U), w_hh (U, 4U), bias (4U,), h0 and c0 (N, U).
+    Returns h (N, T, U), c (N, T, U) and the activated gates (N, T, 4U) that the backward needs.
+    """
+    return _room(x).lstm(x, w_ih, w_hh, bias, h0, c0)
+
+
+def lstm_backward(
+    grad_hs: Array, grad_cs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, c0: Array,
+    hs: Array, cs: Array, gates: Array,
+) -> tuple[Array, Array, Array, Array, Array, Array]:  # fmt: skip
+    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0; grad_hs and grad_cs (N, T, U)."""
+    return _room(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates)
+
+
+def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: Array) -> tuple[Array, Array]:
+    """Gated recurrent unit, gate order r z n; the reset gate acts after the product (PyTorch, cuDNN).
+
+    n = tanh(x @ W_n + b_n + r * (h @ U_n + c_n)), h' = (1 - z) * n + z * h. w_ih (F, 3U), w_hh (U, 3U),
+    biases (3U,). Returns h (N, T, U) and what the backward needs (N, T, 4U): r, z, n, h @ U_n + c_n.
+    """
+    return _room(x).gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
+
+
+def gru_backward(
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
+    return _room(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates)
+
+
+# --- loss, element by element, optimiser steps ---
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """-log softmax(logits)[label] for each row of logits (R, K), labels integer (R,) within 0..K-1.
+
+    Returns the losses (R,) and the probabilities (R, K), from which the gradient is p - onehot. A row that
+    holds +inf or NaN gives NaN.
+    """
+    return _room(logits).softmax_cross_entropy(logits, labels)
+
+
+def dropout(x: Array, rate: float, key: int) -> Array:
+    """Zero each element with probability ``rate`` (0 <= rate < 1) and scale the rest by 1 / (1 - rate).
+
+    Element i (in C order) is kept when hash(key, i) is high enough, so the same key gives the same mask
+    on every device, and the backward is this same function applied to the gradient. The hash, in unsigned
+    32-bit arithmetic, with a key below 2^62::
+
+        h = mix(i * 0x9E3779B1 + (key & 0xFFFFFFFF));  h = mix(h ^ (key >> 32))
+        keep if h >= min(round(rate * 2**32), 2**32 - 1)
+
+        mix(h):  h ^= h >> 16;  h *= 0x7FEB352D;  h ^= h >> 15;  h *= 0x846CA68B;  h ^= h >> 16
+
+    ``mix`` is lowbias32 (Wellons 2018, "Prospecting for hash functions"). At rate 0 everything is kept.
+    """
+    return _room(x).dropout(x, rate, key)
+
+
+def erf(x: Array) -> Array:
+    """The Gauss error function of each element: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    return _room(x).erf(x)
+
+
+def sgd_step(
+    param: Array, grad: Array, velocity: Array | None, lr: float, momentum: float, nesterov: bool,
+    weight_decay: float,
+) -> None:  # fmt: skip
+    """One step of gradient descent in place: g += weight_decay * p; v = momentum * v + g; p -= lr * v.
+
+    With nesterov, p -= lr * (g + momentum * v). ``velocity`` is None when momentum is 0.
+    """
+    _room(param).sgd_step(param, grad, velocity, lr, momentum, nesterov, weight_decay)
+
+
+def adam_step(
+    param: Array, grad: Array, mean: Array, square: Array, lr: float, beta1: float, beta2: float, eps: float,
+    weight_decay: float, decoupled: bool, step: int,
+) -> None:  # fmt: skip
+    """One step of Adam in place (Kingma and Ba 2015); ``step`` counts from 1.
+
+    m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+    p -= lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps). Weight decay is added to g, or when
+    ``decoupled`` (AdamW, Loshchilov and Hutter 2019) p is first multiplied by 1 - lr * weight_decay.
+    """
+    _room(param).adam_step(param, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupled, step)

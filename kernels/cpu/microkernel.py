@@ -1,0 +1,195 @@
+"""The one inner loop behind convolution, its gradients and matrix products: a tile kept in registers.
+
+A tile is ``rows`` x ``vectors`` vector registers. All the time it computes
+
+    tile[p, :] += a[p * a_row + k * a_step] * b[k * b_step + (0 ... columns)]        for k in 0 ... steps - 1
+
+for each segment (an offset into a, an offset into b) in a list. One number of a is spread over a register
+and multiplied into ``vectors`` registers of b; rows x vectors such products are under way at once, which is
+what keeps the multipliers of the processor busy. Nothing is gathered into columns first: in a features-last
+image the pixels under one kernel row are neighbours in memory, so the *segments* walk over the kernel rows
+and the *steps* along each of them (implicit im2col).
+
+The loop is written as LLVM vector instructions, because compilers do not find this form by themselves.
+Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged) make a different tile.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from tinynet.kernels.cpu.jit import compiled_callback
+
+_FLOAT = ir.FloatType()
+_I64 = ir.IntType(64)
+
+# What a tile is called with: addresses in bytes, strides and offsets in floats.
+ARGUMENTS = (
+    "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
+    "start", "start_row", "out", "out_row", "columns",
+)  # fmt: skip
+SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
+_SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
+
+
+@functools.cache
+def registers() -> tuple[int, int]:
+    """(floats per vector register, registers a tile may fill) of this processor."""
+    features = llvmlite.binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16, 28
+    if features.get("avx2") and features.get("fma"):
+        return 8, 12
+    if features.get("neon"):
+        return 4, 24
+    return 4, 12
+
+
+class _TileBuilder:
+    """Writes the LLVM instructions of one tile."""
+
+    def __init__(
+        self, builder: ir.IRBuilder, rows: int, vectors: int, lanes: int, ragged: bool, values: dict
+    ):
+        self.builder, self.rows, self.vectors, self.lanes, self.ragged = builder, rows, vectors, lanes, ragged
+        self.v = values
+        self.vector = ir.VectorType(_FLOAT, lanes)
+        self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
+        self.fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32"
+        )
+        self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
+
+    def build(self) -> None:
+        b, v = self.builder, self.v
+        self.each_vector(v["start"], v["start_row"], self.load_into)
+        with cgutils.for_range(b, v["n_segments"], intp=_I64) as segment:
+            entry = b.add(v["segments"], b.mul(segment.index, _I64(16)))  # two 8-byte offsets
+            a = self.offset(v["a"], b.load(self.pointer(entry, _I64)))
+            w = self.offset(v["b"], b.load(self.pointer(b.add(entry, _I64(8)), _I64)))
+            with cgutils.for_range(b, v["steps"], intp=_I64) as step:
+                self.multiply(
+                    self.offset(a, b.mul(step.index, v["a_step"])),
+                    self.offset(w, b.mul(step.index, v["b_step"])),
+                )
+        self.each_vector(v["out"], v["out_row"], self.store_from)
+
+    def multiply(self, a: ir.Value, w: ir.Value) -> None:
+        """One step: a vector of b for each column block, a spread number of a for each row."""
+        b = self.builder
+        weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
+        for p in range(self.rows):
+            address = self.offset(a, b.mul(_I64(p), self.v["a_row"]))
+            number = self.spread(b.load(self.pointer(address, _FLOAT), align=4))
+            for j in range(self.vectors):
+                cell = self.tile[p * self.vectors + j]
+                b.store(b.call(self.fma, [number, weights[j], b.load(cell)]), cell)
+
+    def each_vector(self, base: ir.Value, row_stride: ir.Value, visit) -> None:
+        for p in range(self.rows):
+            row = self.offset(base, self.builder.mul(_I64(p), row_stride))
+            for j in range(self.vectors):
+                address = self.offset(row, _I64(j * self.lanes))
+                visit(self.tile[p * self.vectors + j], address, self.ragged and j == self.vectors - 1)
+
+    def load_into(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
+        if ragged:
+            self.copy_columns(self.scrap, self.pointer(address, self.vector))
+            self.builder.store(self.builder.load(self.scrap), cell)
+        else:
+            self.builder.store(self.load(address), cell)
+
+    def store_from(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
+        value, pointer = self.builder.load(cell), self.pointer(address, self.vector)
+        if ragged:
+            self.builder.store(value, self.scrap)
+            self.copy_columns(pointer, self.scrap)
+        else:
+            self.builder.store(value, pointer, align=4)
+
+    def copy_columns(self, target: ir.Value, source: ir.Value) -> None:
+        """Copy the first columns of a last, ragged vector: nothing beyond the array is read or written."""
+        to, of = (self.builder.bitcast(x, _FLOAT.as_pointer()) for x in (target, source))
+        last = self.builder.sub(self.v["columns"], _I64((self.vectors - 1) * self.lanes))
+        with cgutils.for_range(self.builder, last, intp=_I64) as loop:
+            number = self.builder.load(self.builder.gep(of, [loop.index]), align=4)
+            self.builder.store(number, self.builder.gep(to, [loop.index]), align=4)
+
+    def load(self, address: ir.Value) -> ir.Value:
+        return self.builder.load(self.pointer(address, self.vector), align=4)
+
+    def spread(self, number: ir.Value) -> ir.Value:
+        none = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(none, number, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(
+            one, none, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        )
+
+    def offset(self, address: ir.Value, floats: ir.Value) -> ir.Value:
+        return self.builder.add(address, self.builder.mul(floats, _I64(4)))
+
+    def pointer(self, address: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.builder.inttoptr(address, kind.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, arguments):
+    shape = [t.literal_value for t in (rows, vectors, lanes, ragged)]
+
+    def codegen(context, builder, signature, values):
+        numbers = cgutils.unpack_tuple(builder, values[4], len(ARGUMENTS))
+        _TileBuilder(builder, *shape, dict(zip(ARGUMENTS, numbers))).build()
+        return context.get_dummy_value()
+
+    return types.void(rows, vectors, lanes, ragged, arguments), codegen
+
+
+@functools.cache
+def tile_address(rows: int, vectors: int, lanes: int, ragged: bool) -> int:
+    """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
+    is_ragged = int(ragged)
+
+    def tile(
+        a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row, columns
+    ):
+        _emit_tile(
+            rows, vectors, lanes, is_ragged,
+            (a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row,
+             columns),
+        )  # fmt: skip
+
+    callback = compiled_callback(tile, _SIGNATURE)
+    _alive.append(callback)
+    return callback.address
+
+
+_alive: list = []  # the compiled tiles, which must outlive their addresses
+
+
+@intrinsic
+def call_tile(typingctx, address, arguments):
+    """Call the tile at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
+
+    def codegen(context, builder, signature, values):
+        numbers = cgutils.unpack_tuple(builder, values[1], len(ARGUMENTS))
+        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), codegen
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Address of the first element of a NumPy array, as int64."""
+
+    def codegen(context, builder, signature, values):
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.ptrtoint(data, _I64)
+
+    return types.int64(array), codegen

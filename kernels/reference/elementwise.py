@@ -1,0 +1,82 @@
+"""Loss, dropout, error function and optimiser steps: one row or one element at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """-log softmax(row)[label] and softmax(row) for each row; a row that holds +inf or NaN gives NaN."""
+    losses, probabilities = np.empty(len(logits)), np.empty(logits.shape)
+    for r, label in enumerate(labels):
+        row = logits[r].tolist()
+        top = max(row)  # subtracted so that exp cannot overflow; the result is the same
+        total = sum(math.exp(z - top) for z in row)
+        probabilities[r] = [math.exp(z - top) / total for z in row]
+        losses[r] = math.log(total) - (row[label] - top)
+    return losses.astype(logits.dtype), probabilities.astype(logits.dtype)
+
+
+def dropout(x: np.ndarray, rate: float, key: int) -> np.ndarray:
+    """Zero each element with probability ``rate`` and scale the rest by 1 / (1 - rate)."""
+    y = np.zeros(x.shape, x.dtype)
+    threshold = min(round(rate * 2**32), 2**32 - 1)
+    for i, index in enumerate(np.ndindex(*x.shape)):
+        if hash32(i, key) >= threshold:
+            y[index] = float(x[index]) / (1 - rate)
+    return y
+
+
+def hash32(i: int, key: int) -> int:
+    """The hash of element ``i``, as :func:`tinynet.kernels.dropout` defines it."""
+    h = mix((i * 0x9E3779B1 + key) % 2**32)
+    return mix(h ^ (key >> 32))
+
+
+def mix(h: int) -> int:
+    """lowbias32: every bit of ``h`` comes to act on every bit of the result."""
+    h = (h ^ (h >> 16)) * 0x7FEB352D % 2**32
+    h = (h ^ (h >> 15)) * 0x846CA68B % 2**32
+    return h ^ (h >> 16)
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The Gauss error function, for each element."""
+    y = np.empty(x.shape, x.dtype)
+    for index in np.ndindex(*x.shape):
+        y[index] = math.erf(x[index])
+    return y
+
+
+def sgd_step(
+    param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, lr: float, momentum: float,
+    nesterov: bool, weight_decay: float,
+) -> None:  # fmt: skip
+    """One step of gradient descent in place."""
+    for i in np.ndindex(*param.shape):
+        p = float(param[i])
+        g = float(grad[i]) + weight_decay * p
+        if velocity is not None:
+            v = momentum * float(velocity[i]) + g
+            velocity[i] = v
+            g = g + momentum * v if nesterov else v
+        param[i] = p - lr * g
+
+
+def adam_step(
+    param: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, lr: float, beta1: float,
+    beta2: float, eps: float, weight_decay: float, decoupled: bool, step: int,
+) -> None:  # fmt: skip
+    """One step of Adam, or of AdamW when ``decoupled``, in place."""
+    for i in np.ndindex(*param.shape):
+        p, g = float(param[i]), float(grad[i])
+        if decoupled:
+            p *= 1 - lr * weight_decay
+        else:
+            g += weight_decay * p
+        m = beta1 * float(mean[i]) + (1 - beta1) * g
+        v = beta2 * float(square[i]) + (1 - beta2) * g * g
+        mean[i], square[i] = m, v
+        param[i] = p - lr * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + eps)

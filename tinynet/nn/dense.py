@@ -1,0 +1,70 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import math
+
+from tinynet import ops
+from tinynet.errors import ShapeError, by_x
+from tinynet.nn import activation as activations
+from tinynet.nn import init as initializers
+from tinynet.nn.activation import Activation
+from tinynet.nn.checks import whole
+from tinynet.nn.init import Initializer
+from tinynet.nn.layer import Drawn, Layer
+from tinynet.nn.parameter import Parameter
+from tinynet.tensor import Tensor
+
+
+class Dense(Layer):
+    """y = activation(x @ weight + bias) on the last axis: (..., in_features) to (..., units).
+
+    ``weight`` (in_features, units), ``bias`` (units,). ``in_features`` is found from the data when left out.
+    """
+
+    _right_call = "{1}, in_features={0}"
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        activation: Activation = None,
+        bias: bool = True,
+        in_features: int | None = None,
+        init: str | Initializer = "glorot_uniform",
+    ):
+        self.units = whole(units, "units")
+        self.init, self.activation = initializers.get(init), activations.get(activation)
+        self.weight = Parameter()
+        self.bias = Parameter() if bias else None
+        self.size(in_features)
+
+    @property
+    def in_features(self) -> int | None:
+        """Number of input features; None as long as no data were seen."""
+        return self._features
+
+    def shapes(self, features: int) -> Drawn:
+        drawn: Drawn = {"weight": (self.init, (features, self.units))}
+        return drawn if self.bias is None else {**drawn, "bias": (initializers.zeros, (self.units,))}
+
+    def run(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != (self._features,):
+            raise self._wrong_size(x.shape)
+        y = ops.dense(x, self.weight, self.bias)
+        return y if self.activation is None else self.activation(y)
+
+    def _wrong_size(self, shape: tuple[int, ...]) -> ShapeError:
+        per_sample = math.prod(shape[1:])
+        flat = f" = {per_sample} numbers" if len(shape) > 2 else " numbers"
+        flatten = "nn.Flatten() before it" if len(shape) > 2 and per_sample == self._features else None
+        fix = (
+            flatten
+            or f"Dense({self.units}, in_features={shape[-1] if shape else 1}), or leave in_features out"
+        )
+        return ShapeError(
+            f"got {by_x(shape[1:])}{flat} per sample, but in_features={self._features}.\n  Fix: {fix}."
+        )
+
+    def multiply_adds(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        return math.prod(in_shape[:-1]) * self.weight.size

@@ -1,0 +1,101 @@
+"""A layer that finds out the number of its input features from its first input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tinynet.backend import to_device
+from tinynet.errors import DTypeError, ShapeError, by_x
+from tinynet.nn import init as initializers
+from tinynet.nn.checks import whole
+from tinynet.nn.init import Initializer
+from tinynet.nn.module import Module
+from tinynet.nn.parameter import Parameter
+from tinynet.nn.trail import calls, will_build
+from tinynet.tensor import Tensor
+
+Drawn = dict[str, tuple[Initializer, tuple[int, ...]]]
+
+
+class Layer(Module):
+    """Base of all layers with weights. A subclass names its parameters, their shapes, and what it computes.
+
+    :meth:`shapes` gives, for a number of input features, the initialiser and the shape of each parameter;
+    :meth:`run` is the forward pass once they exist.
+    """
+
+    ndim: int | None = None  # number of axes of the input, None for any
+    axes: str = "(N, F)"  # how they are called in errors
+
+    _features: int | None = None
+
+    def shapes(self, features: int) -> Drawn:
+        """Name of each parameter with its initialiser and its shape."""
+        raise TypeError(f"{type(self).__name__} defines no shapes(self, features)")
+
+    def run(self, x: Tensor, *states: Any, **named: Any) -> Any:
+        """The forward pass, parameters present."""
+        raise TypeError(f"{type(self).__name__} defines no run(self, x)")
+
+    def multiply_adds(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+        """Multiplications with an addition for one sample; shapes come without the batch axis."""
+        return 0
+
+    def forward(self, x: Tensor, *states: Any, **named: Any) -> Any:
+        if self._features is None:
+            return self._first_run(x, states, named)
+        self._check_dtype(x)
+        return self.run(x, *states, **named)
+
+    def size(self, features: int | None, name: str = "in_features") -> None:
+        """Give the parameters their sizes, if the number of input features is known already."""
+        if features is not None:
+            self._create(whole(features, name), "cpu")
+
+    def _first_run(self, x: Tensor, states: tuple, named: dict[str, Any]) -> Any:
+        """Create the parameters from what the data look like; taken back if the outermost call fails."""
+        self._check_axes(x)
+        will_build(self.forget)
+        self._create(x.shape[-1], x.device)
+        self._check_dtype(x)
+        return self.run(x, *states, **named)
+
+    def _create(self, features: int, device: str) -> None:
+        for name, (init, shape) in self.shapes(features).items():
+            getattr(self, name).data = to_device(initializers.draw(init, shape), device)
+        self._features = features
+
+    def forget(self) -> None:
+        """Be as new: the sizes are not known."""
+        self._features = None
+        for parameter in self._own_parameters():
+            parameter.data = None
+
+    def _own_parameters(self) -> Iterator[Parameter]:
+        return (value for value in vars(self).values() if isinstance(value, Parameter))
+
+    def _check_axes(self, x: Tensor) -> None:
+        if self.ndim is not None and x.ndim != self.ndim:
+            batch = " For a single sample add the batch axis: x[None]." if x.ndim == self.ndim - 1 else ""
+            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input is {self.axes}.{batch}")
+        if self.ndim is not None and not calls.steps and _looks_channels_first(x.shape):
+            order = (0, *range(2, x.ndim), 1)
+            raise ShapeError(
+                f"got {by_x(x.shape)}: is axis 1 the channels? Features come last here: x.transpose{order}. "
+                f"If there really are {x.shape[-1]} channels, say so: in_channels={x.shape[-1]}"
+            )
+
+    def _check_dtype(self, x: Tensor) -> None:
+        for parameter in self._own_parameters():
+            if x.data.dtype != parameter.data.dtype:
+                dtype = str(parameter.data.dtype)
+                raise DTypeError(
+                    f"the input is {x.dtype}, the weights are {dtype}. Convert the input: x.astype({dtype!r})"
+                )
+            return
+
+
+def _looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """Grey or colour images or volumes with equal sides, (N, 1, 28, 28) for instance."""
+    return len(shape) > 3 and shape[1] in (1, 3) and len(set(shape[2:])) == 1 and shape[2] > 4

@@ -1,0 +1,43 @@
+"""Gradient descent with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tinynet import kernels
+from tinynet.errors import ArgumentError
+from tinynet.optim.optimizer import Optimizer, below_one, not_negative
+from tinynet.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v = momentum * v + g, p -= lr * v, with g += weight_decay * p before.
+
+    With ``nesterov`` the step is lr * (g + momentum * v) (Sutskever et al. 2013). ``lr`` has no good value
+    for all nets; 0.01 to 0.1 is usual.
+    """
+
+    settings = ("lr", "momentum", "nesterov", "weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, lr)
+        self.momentum, self.nesterov = below_one(momentum, "momentum"), bool(nesterov)
+        self.weight_decay = not_negative(weight_decay, "weight_decay")
+        if nesterov and momentum == 0:
+            raise ArgumentError("nesterov=True does nothing without momentum; give for example momentum=0.9")
+        if momentum:
+            self.slots = ("velocity",)
+
+    def update(self, p: Tensor, state: dict[str, Any]) -> None:
+        state["steps"] += 1
+        kernels.sgd_step(
+            p.data, p.grad, state.get("velocity"), self.lr, self.momentum, self.nesterov, self.weight_decay
+        )

@@ -1,0 +1,365 @@
+"""The training loop, written once: ``Model.compile``, ``fit``, ``evaluate`` and ``predict`` all come here."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tinynet import random
+from tinynet.backend import host, to_device
+from tinynet.data import Loader
+from tinynet.errors import ArgumentError, CheckpointError, DataError, NotFiniteError, TinynetError
+from tinynet.metrics import get as get_metric
+from tinynet.nn.losses import get as get_loss
+from tinynet.nn.module import Module
+from tinynet.optim import clip_grad_norm
+from tinynet.tensor import Tensor
+from tinynet.training.callbacks import Callback, Checkpoint, LearningRate
+from tinynet.training.checkpoint import load_checkpoint
+from tinynet.training.choices import as_loader, input_loader, optimizer_maker, probabilities
+from tinynet.training.guard import LastGood, blame_sample, explain, gradients_finite
+from tinynet.training.history import History, Report
+from tinynet.training.interrupt import Interrupt, TrainingInterrupted
+from tinynet.training.passes import batch_indices, evaluating, is_built, kept_modes, model_device, one_pass
+from tinynet.training.progress import progress
+
+Path = str | os.PathLike
+
+
+class Trainer:
+    """Trains ``model``: batches in, gradients back, steps of the optimiser, numbers into a history.
+
+    ``optimizer`` is an optimiser, a class or function that makes one from parameters, or a name ("sgd",
+    "adam", "adamw"); the latter are made when the model is built. ``loss(pred, target)`` and ``metrics`` are
+    objects or names. ``clip_norm`` limits the norm of all gradients together. Wrong names raise
+    :class:`ArgumentError`.
+
+    Its state, for callbacks: ``epoch`` of ``epochs`` are finished, and ``batch`` of ``batches`` of the next
+    one; ``steps`` counts the batches of the whole fit, ``samples`` those of the epoch; ``batch_loss`` is the
+    last one; ``history`` holds the numbers of the finished epochs.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Any,
+        loss: Any,
+        metrics: Iterable[Any] = (),
+        callbacks: Iterable[Callback] = (),
+        clip_norm: float | None = None,
+    ):
+        self.model, self.loss, self.clip_norm = model, get_loss(loss), clip_norm
+        self.metrics = [get_metric(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)]
+        self.callbacks = self.running_callbacks = list(callbacks)
+        self._make_optimizer = optimizer_maker(optimizer, None)
+        self._optimizer: Any = None
+        self.history = History()
+        self.loader: Any = None
+        self.epoch = self.epochs = self.batch = self.batches = self.steps = self.samples = 0
+        self.loss_sum, self.batch_loss = 0.0, math.nan
+        self.numbers: dict[str, float] = {}  # of an epoch whose validation is under way
+        self.interrupted, self.stop_reason, self.unit = False, "", "samples"
+        self._passes = self._first_pass = (
+            0  # over all fits: data drawn afresh are new in a second fit as well
+        )
+
+    @classmethod
+    def compiled(
+        cls,
+        model: Module,
+        optimizer: Any = "adam",
+        loss: Any = "cross_entropy",
+        metrics: Iterable[Any] = ("accuracy",),
+        lr: float | None = None,
+    ) -> Trainer:
+        """A trainer as ``model.compile`` makes it; ``lr`` is for an optimiser that is still to be made."""
+        trainer = cls(model, optimizer, loss, metrics)
+        trainer._make_optimizer = optimizer_maker(optimizer, lr)
+        return trainer
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimiser; None as long as it waits for the model to be built."""
+        if self._optimizer is None and is_built(self.model):
+            self._optimizer = self._make_optimizer(self.model.parameters())
+        return self._optimizer
+
+    # --- training ---
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: Any = None,
+        *,
+        shuffle: bool = True,
+        callbacks: Iterable[Callback] = (),
+        schedule: Any = None,
+        verbose: str | int = "auto",
+        checkpoint: Path | None = None,
+        resume: Path | None = None,
+        seed: int | None = None,
+    ) -> History:
+        """Train for ``epochs`` passes over the data, and return the numbers of each.
+
+        ``x`` is a Dataset, a Loader, a pair (x, y), or the inputs (N, ...) with targets ``y``. A Loader keeps
+        its own ``batch_size``, ``shuffle`` and ``seed`` (of the order; by default drawn from ``tn.seed``'s
+        stream). ``schedule`` is a schedule of tinynet.optim, or a function that makes one from (optimizer,
+        batches in all), such as ``optim.CosineLR`` itself. ``verbose``: "auto", "bar", "lines" or "silent"
+        (0).
+
+        ``checkpoint`` names a file that is saved after every epoch and after Ctrl-C; ``resume`` one to go on
+        from, up to ``epochs`` in all: the same call with ``resume`` added finishes an interrupted one, bit
+        for bit. (The metrics of an epoch that was interrupted in its middle count its remaining batches
+        only.)
+
+        The model comes back in the mode it was in. Ctrl-C finishes the batch, saves, and raises
+        :class:`TrainingInterrupted`. A NaN or infinite loss or gradient raises :class:`NotFiniteError`, which
+        names the sample or layer it came from; no such step is taken. The weights are then those before the
+        step, or, where these already gave an infinite loss on sound data, those of at most 50 batches
+        earlier. Either way ``trainer.history`` keeps the finished epochs.
+        """
+        _check_epochs(epochs)
+        seed = random.draw_key() if seed is None else seed
+        loader = as_loader(x, y, batch_size, shuffle=shuffle, seed=seed)
+        validation = None
+        if validation_data is not None:
+            validation = as_loader(validation_data, None, loader.batch_size, name="validation_data")
+        self._start(loader, epochs, own_loader=loader is not x)
+        with closing(progress(verbose)) as show, Interrupt() as interrupt, kept_modes(self.model):
+            self._prepare([*self.callbacks, *callbacks, *_extras(schedule, checkpoint), show], resume)
+            self._run(validation, interrupt)
+        if interrupt.asked:
+            raise TrainingInterrupted(self._interrupted_text(checkpoint), self.history)
+        return self.history
+
+    def stop(self, reason: str) -> None:
+        """End the training after the current epoch; ``reason`` is shown."""
+        self.stop_reason = reason
+
+    def running(self) -> dict[str, float]:
+        """Loss and metrics of the epoch under way, as far as they are single numbers."""
+        loss = self.loss_sum / max(self.samples, 1)
+        return Report(loss, self.samples, {m.name: m.result() for m in self.metrics}).scalars
+
+    def _start(self, loader: Loader, epochs: int, own_loader: bool) -> None:
+        """Counters at zero, and the model built."""
+        self.loader, self.batches, self.epochs = loader, len(loader), epochs
+        self.epoch = self.batch = self.steps = self.samples = 0
+        self.loss_sum, self.numbers, self.history = 0.0, {}, History()
+        self.interrupted, self.stop_reason = False, ""
+        self._first_pass = self._passes if own_loader else loader.epoch
+        if not is_built(self.model):
+            self.model.build(loader.dataset.batch(np.arange(1))[0].shape[1:])
+
+    def _prepare(self, callbacks: list[Callback], resume: Path | None) -> None:
+        """Everything that needs a built model, up to the loading of a checkpoint."""
+        self.running_callbacks = sorted(callbacks, key=lambda callback: callback.rank)
+        for callback in self.running_callbacks:
+            if isinstance(callback, LearningRate):
+                callback.prepare(self.optimizer, self.epochs * self.batches)
+        if resume is not None:
+            load_checkpoint(resume, self)
+        self._good = LastGood(self.model, self.optimizer)
+
+    def _run(self, validation: Loader | None, interrupt: Interrupt) -> None:
+        self.model.train()
+        self._tell("on_fit_begin")
+        while self.epoch < self.epochs and not self.stop_reason and not interrupt.asked:
+            self._run_epoch(validation, interrupt)
+        self.interrupted = interrupt.asked
+        self._tell("on_fit_end")
+
+    def _run_epoch(self, validation: Loader | None, interrupt: Interrupt) -> None:
+        self._train_epoch(interrupt)
+        if self.batch < self.batches:
+            return
+        self.numbers = self.numbers or self.running()  # there already if Ctrl-C came in the validation
+        if validation is not None:
+            report = self._measure(validation, interrupt)
+            if report is None:
+                return
+            self.numbers |= {f"val_{name}": value for name, value in report.scalars.items()}
+        self._finish_epoch()
+
+    def _train_epoch(self, interrupt: Interrupt) -> None:
+        for metric in self.metrics:
+            metric.reset()
+        self._tell("on_epoch_begin")
+        self.loader.epoch = self._first_pass + self.epoch
+        for x, y in islice(self.loader, self.batch, None):  # a resumed epoch goes on where it stopped
+            self._train_batch(x, y)
+            self._tell("on_batch_end")
+            if interrupt.asked:
+                return
+
+    def _finish_epoch(self) -> None:
+        self.history.append(self.numbers)
+        self.epoch, self._passes = self.epoch + 1, self._first_pass + self.epoch + 1
+        self.batch, self.samples, self.loss_sum, self.numbers = 0, 0, 0.0, {}
+        self._tell("on_epoch_end")
+
+    def _tell(self, moment: str) -> None:
+        for callback in self.running_callbacks:
+            getattr(callback, moment)(self)
+
+    def _train_batch(self, x: Any, y: Any) -> None:
+        """One step, unless loss or gradients are not finite."""
+        self._good.before_batch()
+        try:
+            outputs, y_there, loss = self._forward(x, y, self._indices)
+        except TinynetError:
+            self._good.undo_forward()
+            raise
+        self.batch_loss = float(loss.item())
+        self._backward(loss)
+        if not math.isfinite(self.batch_loss) or not gradients_finite(self.optimizer.params):
+            self._stop_not_finite(x, y)
+        self._step()
+        for metric in self.metrics:
+            metric.update(outputs.data, y_there)
+        self.loss_sum += self.batch_loss * len(x)
+        self.batch, self.steps, self.samples = self.batch + 1, self.steps + 1, self.samples + len(x)
+
+    def _backward(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        if math.isfinite(self.batch_loss):
+            loss.backward()
+
+    def _step(self) -> None:
+        if self.clip_norm is not None:
+            clip_grad_norm(self.optimizer.params, self.clip_norm)
+        if self.steps % self._good.KEEP_EVERY == 0:
+            self._good.keep()
+        self.optimizer.step()
+
+    def _stop_not_finite(self, x: Any, y: Any) -> None:
+        self._good.undo_forward()
+        on_device = to_device(x, model_device(self.model))
+        text, weights_bad = explain(self.model, x, y, on_device, self._indices(), self.batch_loss)
+        self._good.undo_forward()
+        if weights_bad:
+            self._good.go_back()
+            text += (
+                f" Is the learning rate ({self.optimizer.lr:g}) too high? A lower one or clip_norm=1.0 helps."
+            )
+        where = f"epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches}"
+        raise NotFiniteError(f"{where}: the loss is {self.batch_loss:g}. {text}")
+
+    def _indices(self) -> np.ndarray:
+        """Data-set numbers of the samples in the batch under way."""
+        return batch_indices(self.loader, self._first_pass + self.epoch, self.batch)
+
+    def _forward(self, x: Any, y: Any, indices: Callable[[], np.ndarray]) -> tuple[Tensor, Any, Tensor]:
+        """Outputs, targets where the model is, and the loss; an error about values names the sample."""
+        device = model_device(self.model)
+        y = to_device(y, device)
+        outputs = self.model(to_device(x, device))
+        try:
+            loss = self.loss(outputs, y)
+        except DataError as error:
+            blame_sample(error, self.loss, outputs, y, indices())
+            raise
+        if loss.size != 1:
+            raise ArgumentError(f"the loss has shape {loss.shape}, not a single number: use reduction='mean'")
+        return outputs, y, loss
+
+    # --- evaluation ---
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 128) -> Report:
+        """Loss (mean over samples) and metrics on ``(x, y)``, a Dataset or a Loader, in evaluation mode.
+
+        Nothing changes: neither weights, statistics, nor the model's mode. Errors about values name the
+        sample.
+        """
+        report = self._measure(as_loader(x, y, batch_size), None)
+        assert report is not None  # nothing interrupts it
+        return report
+
+    def _measure(self, loader: Loader, interrupt: Interrupt | None) -> Report | None:
+        """The report, or None when Ctrl-C came."""
+        metrics = [
+            copy.deepcopy(metric) for metric in self.metrics
+        ]  # an epoch may be under way in the others
+        for metric in metrics:
+            metric.reset()
+        loss_sum, n = 0.0, 0
+        with evaluating(self.model):
+            for i, (x, y) in enumerate(one_pass(loader)):
+                if interrupt is not None and interrupt.asked:
+                    return None
+                outputs, y, loss = self._forward(x, y, partial(batch_indices, loader, loader.epoch, i))
+                for metric in metrics:
+                    metric.update(outputs.data, y)
+                loss_sum, n = loss_sum + float(loss.item()) * len(x), n + len(x)
+        return Report(loss_sum / n, n, {metric.name: metric.result() for metric in metrics})
+
+    def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
+        """Outputs for the inputs ``x`` (N, ...), or for those of a Dataset or Loader, as a NumPy array (N,
+        ...).
+
+        They are probabilities when the loss takes logits: softmax for class labels, sigmoid for
+        BCEWithLogits; otherwise the model's own outputs.
+        """
+        device = model_device(self.model)
+        with evaluating(self.model):
+            outputs = [
+                self.model(to_device(batch, device)) for batch, _ in one_pass(input_loader(x, batch_size))
+            ]
+            return np.concatenate([host(probabilities(self.loss, o).data) for o in outputs])
+
+    # --- for checkpoints ---
+
+    def place(self) -> dict[str, Any]:
+        """Where the training stands, ready for JSON; see :meth:`set_place`."""
+        seed = None if self.loader is None else self.loader.seed
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {**counters, "batches": self.batches, "seed": seed, "pass": self._first_pass + self.epoch}
+
+    def check_place(self, place: dict[str, Any]) -> None:
+        """Raise :class:`CheckpointError` for a place in the middle of an epoch of other data."""
+        if place["batch"] and self.loader is not None and place["batches"] != self.batches:
+            raise CheckpointError(
+                f"it stopped at batch {place['batch']} of {place['batches']}, but an epoch has {self.batches} "
+                "batches now: resume with the same data and batch size"
+            )
+
+    def set_place(self, place: dict[str, Any]) -> None:
+        """Go to a place of :meth:`place`; the order of the data becomes that of the saved training."""
+        for name in _COUNTERS:
+            setattr(self, name, place[name])
+        self._passes, self._first_pass = place["pass"], place["pass"] - self.epoch
+        if self.loader is not None and place["seed"] is not None:
+            self.loader.seed = place["seed"]
+
+    def _interrupted_text(self, checkpoint: Path | None) -> str:
+        where = f"interrupted in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches"
+        saved = f"; fit(..., resume={os.fspath(checkpoint)!r}) goes on" if checkpoint is not None else ""
+        return f"{where}; the weights are kept{saved}"
+
+
+_COUNTERS = ("epoch", "batch", "steps", "samples", "loss_sum", "numbers")
+
+
+def _extras(schedule: Any, checkpoint: Path | None) -> list[Callback]:
+    extras: list[Callback] = []
+    if schedule is not None:
+        extras.append(schedule if isinstance(schedule, LearningRate) else LearningRate(schedule))
+    if checkpoint is not None:
+        extras.append(Checkpoint(checkpoint))
+    return extras
+
+
+def _check_epochs(epochs: Any) -> None:
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+        raise ArgumentError(f"epochs={epochs!r}: give a whole number of at least 0")
