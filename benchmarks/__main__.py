@@ -9,13 +9,17 @@ from benchmarks import kernels, train
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a benchmark. Exit code 0: measured; 1: something is wrong or crashed; 2: wrong use."""
+    """Run a benchmark. Exit code 0: measured; 1: something is wrong or crashed; 2: wrong use; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what tinynet does.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in (kernels, train):
         verb.add_arguments(verbs)
     arguments = parser.parse_args(words)
-    return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ def _row(case: Case, threads: int, effort: Effort, top: Any) -> dict[str, Any]:
     if not faults:
         row["rooms"], row["disturbed"] = _times(case, given, threads, effort)
         seconds = row["rooms"]["fast"]["median"]
-        row |= {"gb_per_s": row["bytes"] / seconds / 1e9, "share": top.shares(case.flops, row["bytes"], seconds)}
+        row |= {
+            "gb_per_s": row["bytes"] / seconds / 1e9,
+            "share": top.shares(case.flops, row["bytes"], seconds),
+        }
         row["gflops"] = case.flops / seconds / 1e9 if case.flops else None
     return row
 
@@ -180,7 +183,9 @@ def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict
     disturbed = False
     for _ in range(effort.rounds):
         for room in ROOMS:
-            some, spoiled = timing.undisturbed(lambda room=room: _samples(case, given, room, threads, effort.budget))
+            some, spoiled = timing.undisturbed(
+                lambda room=room: _samples(case, given, room, threads, effort.budget)
+            )
             samples[room] += some
             disturbed |= spoiled
     if case.tiny:
@@ -226,7 +231,10 @@ def _tables(result: dict[str, Any]) -> list[report.Table]:
 
 def _ceiling_table(top: dict[str, Any]) -> report.Table:
     rows = [["products from registers", f"{report.digits(top['gflops'])} GFLOP/s", top["tile"]]]
-    rows += [["copy", f"{report.digits(rate)} GB/s", f"{size >> 10} KiB moved"] for size, rate in top["copy"].items()]
+    rows += [
+        ["copy", f"{report.digits(rate)} GB/s", f"{size >> 10} KiB moved"]
+        for size, rate in top["copy"].items()
+    ]
     return report.Table("The ceiling, measured in this run", ["what", "rate", "with"], rows)
 
 

@@ -113,7 +113,9 @@ def blas() -> dict[str, str]:
 def summary(machine: dict[str, Any]) -> str:
     """The facts in a few lines of Markdown."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    environment = " ".join(f"{name}={value}" for name, value in machine["environment"].items()) or "nothing set"
+    environment = (
+        " ".join(f"{name}={value}" for name, value in machine["environment"].items()) or "nothing set"
+    )
     library = machine["blas"]
     kernels = f" with {library['kernels']} kernels" if "kernels" in library else ""
     caches_of = ", ".join(f"{name} {size}" for name, size in machine["caches"].items()) or "caches unknown"

@@ -11,26 +11,27 @@ from typing import Any, NamedTuple
 
 
 class Table(NamedTuple):
-    """Cells as text; the first column is aligned left, the others right. ``note`` stands below."""
+    """Cells as text; the first ``left`` columns are aligned left, figures right. ``note`` stands below."""
 
     title: str
     columns: Sequence[str]
     rows: list[Sequence[str]]
     note: str = ""
+    left: int = 2
 
 
 def to_markdown(table: Table) -> str:
     """The table as Markdown, padded so that it also reads well as plain text."""
     lines = [list(table.columns), *(list(row) for row in table.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
-    rule = "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths))
-    body = [_line(line, widths) for line in lines]
+    rule = "|".join("-" * (w + 1) + ("-" if i < table.left else ":") for i, w in enumerate(widths))
+    body = [_line(line, widths, table.left) for line in lines]
     text = [f"## {table.title}", "", body[0], f"|{rule}|", *body[1:]]
     return "\n".join(text + (["", table.note] if table.note else []))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    aligned = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    aligned = [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
     return f"| {' | '.join(aligned)} |"
 
 
@@ -52,7 +53,7 @@ def _drawn(table: Table) -> Any:
 
     drawn = rich.table.Table(title=table.title, title_justify="left")
     for i, name in enumerate(table.columns):
-        drawn.add_column(name, justify="left" if i == 0 else "right")
+        drawn.add_column(name, justify="left" if i < table.left else "right")
     for row in table.rows:
         drawn.add_row(*row)
     return drawn
@@ -63,7 +64,9 @@ def document(heading: str, tables: Sequence[Table]) -> str:
     return "\n\n".join([heading, *map(to_markdown, tables)]) + "\n"
 
 
-def keep(arguments: argparse.Namespace, result: dict[str, Any], heading: str, tables: Sequence[Table]) -> None:
+def keep(
+    arguments: argparse.Namespace, result: dict[str, Any], heading: str, tables: Sequence[Table]
+) -> None:
     """Write the files that ``--json`` and ``--markdown`` asked for."""
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -119,9 +119,11 @@ def compare(
     with contextlib.ExitStack() as stack:
         children = {name: stack.enter_context(Child(name, threads)) for name in chosen}
         _agree(children, task, result)
-        _race(children, task, effort, result)
-    for name in [name for name in chosen if "train" in result["engines"][name]]:
-        result["engines"][name]["memory"] = _memory(name, task, threads)
+        try:
+            for name, figures in _race(children, task, effort).items():
+                result["engines"][name] |= figures | {"memory": _memory(name, task, threads)}
+        except EngineError as error:
+            result["faults"].append(str(error))
     result["ratios"] = _ratios(result["engines"])
     return result
 
@@ -155,24 +157,23 @@ def _difference(got: dict[str, Any], truth: dict[str, Any]) -> str:
     return ""
 
 
-def _race(children: dict[str, Child], task: dict[str, Any], effort: Effort, result: dict[str, Any]) -> None:
+def _race(children: dict[str, Child], task: dict[str, Any], effort: Effort) -> dict[str, dict[str, Any]]:
     """Alternating rounds of all engines; every round begins with another one."""
+    figures = {name: {mode: {"rounds": [], "disturbed": 0} for mode in MODES} for name in children}
     for name, child in children.items():
         _tell(task, f"warming up {name}")
         child.ask("prepare", **task, dropout=True)
         for mode in MODES:
             child.ask("run", mode=mode, seconds=effort.warm_up)
-            result["engines"][name][mode] = {"rounds": [], "disturbed": 0}
     order = list(children)
-    for i in range(effort.rounds):
+    for i in range(effort.rounds if order else 0):
         _tell(task, f"round {i + 1} of {effort.rounds}")
         for name in order[i % len(order) :] + order[: i % len(order)]:
             for mode in MODES:
-                _turn(children[name], mode, task["batch"], effort.seconds, result["engines"][name][mode])
-    for name in children:
-        for mode in MODES:
-            figures = result["engines"][name][mode]
-            figures["samples_per_second"] = timing.Spread.of(figures["rounds"])._asdict()
+                _turn(children[name], mode, task["batch"], effort.seconds, figures[name][mode])
+    for one in [figures[name][mode] for name in children for mode in MODES]:
+        one["samples_per_second"] = timing.Spread.of(one["rounds"])._asdict()
+    return figures
 
 
 def _turn(child: Child, mode: str, batch: int, seconds: float, figures: dict[str, Any]) -> None:
@@ -201,7 +202,9 @@ def _ratios(figures: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     ours = figures.get("tinynet", {})
     return {
         peer: {
-            mode: timing.Spread.of([a / b for a, b in zip(ours[mode]["rounds"], theirs[mode]["rounds"])])._asdict()
+            mode: timing.Spread.of(
+                [a / b for a, b in zip(ours[mode]["rounds"], theirs[mode]["rounds"])]
+            )._asdict()
             for mode in MODES
         }
         for peer, theirs in figures.items()

@@ -52,7 +52,12 @@ def _ratio(spread: dict[str, Any] | None) -> str:
 
 def _memory(names: list[str], comparisons: list[dict[str, Any]]) -> Table:
     rows = [
-        [c["net"], str(c["batch"]), *(_mib(c["engines"][name].get("memory")) for name in names), _against_torch(c)]
+        [
+            c["net"],
+            str(c["batch"]),
+            *(_mib(c["engines"][name].get("memory")) for name in names),
+            _against_torch(c),
+        ]
         for c in comparisons
     ]
     return Table(

@@ -77,33 +77,48 @@ class Op:
         return tuple(_wrap(r, node, i) for i, r in enumerate(result))
 
 
-class Node:
-    """A recorded operation: where its inputs came from, and when it was born."""
+# Where an input came from and what its gradient looks like: the leaf itself or the operation that made the
+# input, which of its outputs it is, its shape and its dtype. None for an input that wants no gradient.
+Source = tuple["Tensor | Node", int, tuple[int, ...], np.dtype]
 
-    __slots__ = ("birth", "inputs", "n_outputs", "name", "op")
+
+def _source(t: Tensor | None) -> Source | None:
+    if t is None or not t.requires_grad:
+        return None
+    return t if t.node is None else t.node, t.index, t.data.shape, t.data.dtype
+
+
+class Node:
+    """A recorded operation: where its inputs came from, and when it was born.
+
+    It holds no data of inner tensors, so that an array which no operation stored for its backward is freed
+    as soon as the program has no name for it.
+    """
+
+    __slots__ = ("birth", "n_outputs", "name", "op", "sources")
 
     def __init__(self, op: Op, inputs: tuple[Tensor | None, ...]):
         self.op: Op | None = op
         self.name = type(op).__name__
-        self.inputs: tuple[Tensor | None, ...] | None = inputs
+        self.sources: tuple[Source | None, ...] | None = tuple([_source(t) for t in inputs])
         self.birth = next(_birth)
         self.n_outputs = 1
 
-    def backward(self, grad_outputs: list[Any]) -> list[tuple[Tensor, Any]]:
-        """Pairs of input and gradient; releases what the operation had stored."""
-        op, inputs = self.op, self.inputs
-        if op is None or inputs is None:
+    def backward(self, grad_outputs: list[Any]) -> list[tuple[Source, Any]]:
+        """Pairs of source and gradient; releases what the operation had stored."""
+        op, sources = self.op, self.sources
+        if op is None or sources is None:
             raise GraphError(
-                f"backward() came to {self.name}, whose graph was released by an earlier backward(). Build the "
-                "loss again inside the loop, or detach() the value that is carried over."
+                f"backward() came to {self.name}, whose graph was released by an earlier backward(). Build "
+                "the loss again inside the loop, or detach() the value that is carried over."
             )
-        self.op = self.inputs = None
+        self.op = self.sources = None
         grads = op.backward(*grad_outputs)
         grads = grads if type(grads) is tuple else (grads,)
         return [
-            (t, _fit(grad, t, grad_outputs))
-            for t, grad in zip(inputs, grads)
-            if t is not None and t.requires_grad and grad is not None
+            (source, _fit(grad, source, grad_outputs))
+            for source, grad in zip(sources, grads)
+            if source is not None and grad is not None
         ]
 
 
@@ -119,15 +134,15 @@ def backward(root: Tensor, grad: Any = None) -> None:
     queue = [(-root.node.birth, root.node)]
     while queue:
         node = heapq.heappop(queue)[1]
-        for t, g in node.backward(pending.pop(node)):
-            if t.node is None:
-                _accumulate(t, g)
+        for (origin, output, _, _), g in node.backward(pending.pop(node)):
+            if isinstance(origin, Tensor):
+                _accumulate(origin, g)
                 continue
-            if t.node not in pending:
-                pending[t.node] = [None] * t.node.n_outputs
-                heapq.heappush(queue, (-t.node.birth, t.node))
-            slots = pending[t.node]
-            slots[t.index] = g if slots[t.index] is None else slots[t.index] + g
+            if origin not in pending:
+                pending[origin] = [None] * origin.n_outputs
+                heapq.heappush(queue, (-origin.birth, origin))
+            slots = pending[origin]
+            slots[output] = g if slots[output] is None else slots[output] + g
 
 
 def _seed_gradient(root: Tensor, grad: Any) -> Any:
@@ -141,7 +156,7 @@ def _seed_gradient(root: Tensor, grad: Any) -> Any:
         return xp.ones_like(root.data)
     grad = xp.array(grad.data if isinstance(grad, Tensor) else grad, dtype=root.data.dtype)  # a copy
     if grad.shape != root.shape:
-        raise ShapeError(f"backward(grad) got a gradient of shape {grad.shape} for a tensor of shape {root.shape}")
+        raise ShapeError(f"backward() of a tensor of shape {root.shape} got a gradient of shape {grad.shape}")
     return grad
 
 
@@ -149,16 +164,17 @@ def _accumulate(leaf: Tensor, grad: Any) -> None:
     leaf.grad = grad if leaf.grad is None else leaf.grad + grad
 
 
-def _fit(grad: Any, t: Tensor, grad_outputs: list[Any]) -> Any:
+def _fit(grad: Any, source: Source, grad_outputs: list[Any]) -> Any:
     """The gradient in the input's own shape and dtype; a leaf never shares memory with another tensor."""
+    origin, _, shape, dtype = source
     if isinstance(grad, np.generic):
         grad = np.asarray(grad)  # NumPy gives scalars instead of 0-d arrays
-    if grad.shape != t.data.shape:
-        grad = _sum_to(grad, t.data.shape)
-    if grad.dtype != t.data.dtype:
-        grad = grad.astype(t.data.dtype)
-    if t.node is None and (grad.base is not None or any(grad is g for g in grad_outputs)):
-        grad = grad.copy()
+    if grad.shape != shape:
+        grad = _sum_to(grad, shape)
+    if grad.dtype != dtype:
+        grad = grad.astype(dtype)
+    if isinstance(origin, Tensor) and (grad.base is not None or any(grad is g for g in grad_outputs)):
+        return grad.copy()
     return grad
 
 

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,11 +32,12 @@ def atomic_write(path: str | os.PathLike, content: Content) -> None:
     """Write bytes, or what ``content(file)`` writes, so that ``path`` holds either the old or the new file.
 
     A temporary file in the same folder is written, flushed to the disk and renamed; whatever happens in
-    between, a process killed, a full disk, ``path`` is never half-written. Raises :class:`CheckpointError`
-    for a missing or read-only folder and a full disk.
+    between, a process killed, a full disk, ``path`` is never half-written. What a killed process left behind
+    is removed. Raises :class:`CheckpointError` for a missing or read-only folder and a full disk.
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing to the same place
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _remove_leftovers(target)
     try:
         _write_and_sync(temporary, content)
         os.replace(temporary, target)
@@ -46,6 +48,27 @@ def atomic_write(path: str | os.PathLike, content: Content) -> None:
             raise _cannot_write(target, error) from error
         raise
     _sync_folder(target.parent)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Delete temporary files for ``target`` whose writers are no more."""
+    for path in target.parent.glob(f".{escape(target.name)}.*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdecimal() and not _is_running(int(writer)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # there os.kill would end it; but files that are open cannot be deleted there
+        return False
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's process
+        return True
+    return True
 
 
 def _write_and_sync(path: Path, content: Content) -> None:

@@ -60,7 +60,9 @@ class Report:
         return self.ok
 
     def __str__(self) -> str:
-        rows = [("input", "shape", "compared", "error", "at", "analytic", "numeric", "")]
+        rows: list[tuple[str, ...]] = [
+            ("input", "shape", "compared", "error", "at", "analytic", "numeric", "")
+        ]
         rows += [_row(c) for c in self.inputs]
         widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
         table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
@@ -220,11 +222,21 @@ def _compare(
     errors = [abs(a - n) if np.isfinite(a) else np.inf for _, a, n in found]
     agree = all(e <= atol + rtol * abs(n) for e, (_, _, n) in zip(errors, found))
     worst = int(np.argmax(errors)) if found else 0
+    at, analytic, numeric = found[worst] if found else ("-", 0.0, 0.0)
+    elementwise = all(isinstance(d, int) for d in directions)
     return InputCheck(
-        number, gradient.shape, "directions" if directions and not isinstance(directions[0], int) else "elements",
-        len(found), moved, len(directions) - len(found), float(errors[worst]) if found else 0.0,
-        *(found[worst] if found else ("-", 0.0, 0.0)), ok=agree and (bool(found) or not directions),
-    )  # fmt: skip
+        number=number,
+        shape=gradient.shape,
+        along="elements" if elementwise else "directions",
+        compared=len(found),
+        moved=moved,
+        left_out=len(directions) - len(found),
+        error=float(errors[worst]) if found else 0.0,
+        at=at,
+        analytic=analytic,
+        numeric=numeric,
+        ok=agree and (bool(found) or not directions),
+    )
 
 
 def _derivatives(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
-from tinynet.errors import MissingPackageError, ShapeError
+from tinynet.errors import ShapeError
 from tinynet.files import atomic_write
+from tinynet.training import History
 
-_ZOOM, _GAP, _CAPTION = 4, 14, 46  # enlargement of a pixel; pixels between tiles and below a digit
-_PAPER, _TEXT, _WRONG = (255, 255, 255), (32, 32, 32), (190, 30, 45)
+_ZOOM, _GAP, _CAPTION = 5, 16, 44  # enlargement of a pixel; pixels between tiles, and below a digit
+_PAPER, _INK, _WRONG = "white", (32, 32, 32), (190, 30, 45)
 
 
 def worst_mistakes(probabilities: Any, labels: Any, count: int = 24) -> np.ndarray:
-    """Numbers of the samples (at most ``count``) that were read wrongly, the surest mistake first.
+    """Numbers of the samples that were read wrongly, the surest mistake first, at most ``count`` of them.
 
     ``probabilities`` (n, classes) as ``predict`` returns them, ``labels`` (n,) the true classes. The order is
     by the probability that the wrong answer was given.
@@ -39,79 +39,84 @@ def draw_mistakes(
 
     ``images`` (n, H, W, 1) from 0 to 1, ink high; ``labels`` (n,); ``probabilities`` (n, classes).
     """
-    from PIL import Image, ImageDraw, ImageFont
-
-    images = np.asarray(images)
     worst = worst_mistakes(probabilities, labels, columns * rows)
-    side = images.shape[1] * _ZOOM
-    used = (min(columns, max(len(worst), 3)), max(-(-len(worst) // columns), 1))
-    size = (used[0] * (side + _GAP) + _GAP, used[1] * (side + _CAPTION + _GAP) + _GAP + _CAPTION)
-    page = Image.new("RGB", size, _PAPER)
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(17)
-    pen.text((_GAP, _GAP), _headline(len(worst), probabilities, labels), _TEXT, font)
-    for place, number in enumerate(worst):
-        x = _GAP + place % columns * (side + _GAP)
-        y = _CAPTION + _GAP + place // columns * (side + _CAPTION + _GAP)
-        page.paste(_tile(images[number], side), (x, y))
-        _caption(pen, font, (x, y + side + 4), int(labels[number]), np.asarray(probabilities[number]))
-    _save_png(path, page)
+    images, labels, probabilities = np.asarray(images), np.asarray(labels), np.asarray(probabilities)
+    wrong = int((probabilities.argmax(axis=1) != labels).sum())
+    page = _Page(_headline(wrong, len(worst), len(labels)), len(worst), columns, images.shape[1:3])
+    for i in worst:
+        answer = int(probabilities[i].argmax())
+        page.add(images[i], f"is {labels[i]}", f"read as {answer}, {100 * probabilities[i, answer]:.0f} %")
+    page.save(path)
     return len(worst)
 
 
-def _headline(shown: int, probabilities: Any, labels: Any) -> str:
-    wrong = int((np.asarray(probabilities).argmax(axis=1) != np.asarray(labels)).sum())
+def _headline(wrong: int, shown: int, n: int) -> str:
     if not wrong:
-        return f"no mistake in {len(labels):,}"
-    return f"{wrong:,} mistakes in {len(labels):,}" + (f", the {shown} surest:" if shown < wrong else ":")
+        return f"no mistake in {n:,}"
+    return f"{wrong:,} mistakes in {n:,}" + (f"; the {shown} surest:" if shown < wrong else ":")
 
 
-def _tile(image: np.ndarray, side: int) -> Any:
-    from PIL import Image
+class _Page:
+    """A page of enlarged pictures with two lines of text below each."""
 
-    ink = np.clip(image.reshape(image.shape[:2]) * 255, 0, 255).astype(np.uint8)
-    return Image.fromarray(ink).resize((side, side), Image.Resampling.NEAREST)
+    def __init__(self, headline: str, count: int, columns: int, shape: tuple[int, int]):
+        from PIL import Image, ImageDraw, ImageFont
+
+        self.columns, self.count = columns, 0
+        self.height, self.width = shape[0] * _ZOOM, shape[1] * _ZOOM
+        across, down = max(3, min(count, columns)), -(-count // columns)
+        size = (across * (self.width + _GAP) + _GAP, down * (self.height + _CAPTION + _GAP) + 3 * _GAP)
+        self.image = Image.new("RGB", size, _PAPER)
+        self.pen, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(17)
+        self.pen.text((_GAP, _GAP // 2), headline, _INK, self.font)
+
+    def add(self, picture: np.ndarray, first: str, second: str) -> None:
+        """Put a picture (H, W, 1), 0..1, in the next place."""
+        from PIL import Image
+
+        row, column = divmod(self.count, self.columns)
+        x, y = _GAP + column * (self.width + _GAP), 3 * _GAP + row * (self.height + _CAPTION + _GAP)
+        grey = np.rint(np.clip(picture[..., 0], 0, 1) * 255).astype(np.uint8)
+        self.image.paste(
+            Image.fromarray(grey).resize((self.width, self.height), Image.Resampling.NEAREST), (x, y)
+        )
+        self.pen.text((x, y + self.height + 2), first, _INK, self.font)
+        self.pen.text((x, y + self.height + 21), second, _WRONG, self.font)
+        self.count += 1
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the page as PNG."""
+        buffer = BytesIO()
+        self.image.save(buffer, "png")
+        atomic_write(path, buffer.getvalue())
 
 
-def _caption(pen: Any, font: Any, corner: tuple[int, int], label: int, chances: np.ndarray) -> None:
-    read = int(chances.argmax())
-    pen.text(corner, f"is {label}", _TEXT, font)
-    pen.text((corner[0], corner[1] + 19), f"read as {read}, {100 * chances[read]:.0f} %", _WRONG, font)
+def draw_curves(path: str | os.PathLike, history: History) -> bool:
+    """Write a PNG with a panel for each number of the history over the epochs, validation in the same panel.
 
-
-def _save_png(path: str | os.PathLike, page: Any) -> None:
-    buffer = BytesIO()
-    page.save(buffer, "png")
-    atomic_write(path, buffer.getvalue())
-
-
-def draw_curves(path: str | os.PathLike, history: Sequence[Mapping[str, float]]) -> None:
-    """Write a PNG with one panel per number of the history, training and validation together, over epochs.
-
-    ``history`` holds a dict per epoch; "val_loss" goes into the panel of "loss". Raises
-    :class:`MissingPackageError` without matplotlib.
+    Returns False, and writes nothing, where matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError('curves need matplotlib: pip install "matplotlib>=3.8"') from error
-    names = [n for n in (history[0] if len(history) else {}) if _is_curve(n, history)]
-    panels = list(dict.fromkeys(name.removeprefix("val_") for name in names)) or ["loss"]
-    figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
-    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels):
-        for name, kind in ((panel, "training"), (f"val_{panel}", "validation")):
-            if name in names:
-                axes.plot(range(1, len(history) + 1), [epoch.get(name) for epoch in history], "o-", label=kind)
-        axes.set(title=panel.replace("_", " "), xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
+    except ImportError:
+        return False
+    panels = list(dict.fromkeys(name.removeprefix("val_") for name in history.columns)) or ["loss"]
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        _draw_panel(axes, panel, history)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     atomic_write(path, buffer.getvalue())
+    return True
 
 
-def _is_curve(name: str, history: Sequence[Mapping[str, float]]) -> bool:
-    """Single numbers only, and of those the ones that belong together: losses and metrics, not times."""
-    return name.removeprefix("val_") not in ("seconds", "samples_per_second", "lr") and all(
-        isinstance(epoch.get(name, 0.0), int | float) for epoch in history
-    )
+def _draw_panel(axes: Any, panel: str, history: History) -> None:
+    for name, label in ((panel, "training"), (f"val_{panel}", "held-out")):
+        if name in history:
+            axes.plot(range(1, len(history) + 1), history[name], "o-", markersize=4, label=label)
+    axes.set(title={"lr": "learning rate"}.get(panel, panel), xlabel="epoch")
+    axes.set_xlim(0.7, max(len(history), 1) + 0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.grid(alpha=0.3)
+    if f"val_{panel}" in history:
+        axes.legend()

@@ -40,7 +40,38 @@ class RowRNN(nn.Module):
         return self.out(states[:, -1])
 
 
-NETS = {"a": small_cnn, "b": wide_cnn, "d": RowRNN}
+class UNet(nn.Module):
+    """Network (c): three levels of 16, 32 and 64 filters, 128 at the bottom; transposed convolutions up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2)
+        self.down = nn.ModuleList([_double_conv(1, 16), _double_conv(16, 32), _double_conv(32, 64)])
+        self.bottom = _double_conv(64, 128)
+        self.up = nn.ModuleList([nn.ConvTranspose2d(2 * f, f, 2, stride=2) for f in (64, 32, 16)])
+        self.merge = nn.ModuleList([_double_conv(2 * f, f) for f in (64, 32, 16)])
+        self.out = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (N, 1, H, W) to logits (N, 2, H, W)."""
+        skips = []
+        for block in self.down:
+            skips.append(block(x))
+            x = self.pool(skips[-1])
+        x = self.bottom(x)
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips)):
+            x = merge(torch.cat([skip, up(x)], dim=1))
+        return self.out(x)
+
+
+def _double_conv(channels: int, filters: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 3, padding="same", bias=False), nn.BatchNorm2d(filters), nn.ReLU(),
+        nn.Conv2d(filters, filters, 3, padding="same", bias=False), nn.BatchNorm2d(filters), nn.ReLU(),
+    )  # fmt: skip
+
+
+NETS = {"a": small_cnn, "b": wide_cnn, "c": UNet, "d": RowRNN}
 
 
 def copy_weights(model: nn.Module, arrays: list[np.ndarray]) -> None:
@@ -51,7 +82,9 @@ def copy_weights(model: nn.Module, arrays: list[np.ndarray]) -> None:
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
                 channels = layer.out_channels
-            for parameter, values in zip(layer.parameters(recurse=False), _turned(layer, remaining, channels)):
+            for parameter, values in zip(
+                layer.parameters(recurse=False), _turned(layer, remaining, channels)
+            ):
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
     if next(remaining, None) is not None:
         raise ValueError(f"{type(model).__name__} has fewer parameters than the network it is a twin of")

@@ -23,9 +23,7 @@ def load(threads: int) -> None:
 class Engine:
     """One network on one batch; see benchmarks/engines/__init__.py."""
 
-    def __init__(
-        self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool
-    ):
+    def __init__(self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool):
         from tinynet import nn, optim
 
         self.x, self.labels, self.model = x, labels, net.in_tinynet()

@@ -19,9 +19,7 @@ def load(threads: int) -> None:
 class Engine:
     """One network on one batch; see benchmarks/engines/__init__.py."""
 
-    def __init__(
-        self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool
-    ):
+    def __init__(self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool):
         import torch
         from torch import nn
 

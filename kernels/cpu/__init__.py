@@ -4,11 +4,14 @@ from tinynet.kernels.arrays import *  # noqa: F403
 from tinynet.kernels.cpu.conv import conv, conv_input_grad, conv_weight_grad
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf
+from tinynet.kernels.cpu.gru import gru, gru_backward
 from tinynet.kernels.cpu.loss import softmax_cross_entropy
+from tinynet.kernels.cpu.lstm import lstm, lstm_backward
 from tinynet.kernels.cpu.matmul import bias_grad, matmul
 from tinynet.kernels.cpu.norm import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from tinynet.kernels.cpu.optimizer import adam_step, sgd_step
 from tinynet.kernels.cpu.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from tinynet.kernels.cpu.process import settle
+from tinynet.kernels.cpu.recurrent import rnn, rnn_backward
 
 settle()

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import exp
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, exact_kernel, kernel, parallel_kernel
 
 _LARGE = 1 << 15  # numbers from which on it pays to wake the other threads
 _ROWS = 16  # rows a thread takes at a time
@@ -43,6 +43,12 @@ def _softmax_rows(logits, labels, losses, probabilities):
         for k in range(len(row)):
             powers[k] = exp(row[k] - top)
             total += powers[k]
-        losses[r] = math.log(total) - (row[labels[r]] - top)
+        losses[r] = _loss(total, row[labels[r]], top)
         for k in range(len(row)):
             powers[k] /= total
+
+
+@exact_kernel
+def _loss(total, logit, top):
+    """Large logits cancel first; added to the small logarithm they would swallow it."""
+    return math.log(total) - (logit - top)

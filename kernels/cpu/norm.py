@@ -17,8 +17,9 @@ import numpy as np
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 
-_COLUMNS = 512  # rows are laid side by side as long as they have no more numbers than this
-_BLOCK = 1 << 14  # numbers in a block: 64 KiB
+_COLUMNS = 256  # rows are laid side by side as long as they have no more numbers than this
+_LEAST, _MOST = 1 << 14, 1 << 17  # numbers in a block: worth a thread's while; 512 KiB, within its cache
+_BLOCKS = 32  # as many blocks unless these limits say otherwise
 _SMALL = 1 << 12  # fewer numbers are NumPy's: merging the blocks alone takes as long
 _ROW_BLOCKS = 64  # into how many blocks the rows of layer norm are cut
 
@@ -85,7 +86,7 @@ def _tiled(fold: int, values: np.ndarray) -> np.ndarray:
 
 def _blocks(rows: np.ndarray) -> int:
     """Into how many blocks the rows of a matrix are cut."""
-    return -(-len(rows) // max(1, _BLOCK // rows.shape[1]))
+    return min(max(1, rows.size // _MOST, min(_BLOCKS, rows.size // _LEAST)), len(rows))
 
 
 def _sum_blocks(partial: np.ndarray, channels: int) -> np.ndarray:
@@ -119,7 +120,7 @@ def _column_moments(x, partial):
 
 @kernel
 def _block_moments(x, shift, total, squares):
-    """Means of the columns as far as float32 goes, then sums of deviations from them, and of their squares."""
+    """Means of the columns as far as float32 goes, then sums of the deviations and of their squares."""
     rows, columns = x.shape
     for r in range(rows):
         for c in range(columns):

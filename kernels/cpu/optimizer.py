@@ -78,7 +78,19 @@ def _adam_blocks(param, grad, mean, square, rate, spread, beta1, rest1, beta2, r
     for block in numba.prange((len(param) + _BLOCK - 1) // _BLOCK):
         i, j = block * _BLOCK, (block + 1) * _BLOCK
         _adam(
-            param[i:j], grad[i:j], mean[i:j], square[i:j], rate, spread, beta1, rest1, beta2, rest2, eps, decay, keep
+            param[i:j],
+            grad[i:j],
+            mean[i:j],
+            square[i:j],
+            rate,
+            spread,
+            beta1,
+            rest1,
+            beta2,
+            rest2,
+            eps,
+            decay,
+            keep,
         )
 
 

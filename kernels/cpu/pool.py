@@ -1,15 +1,17 @@
 """Pooling in float32: rows of pixels over all threads, channels in the inner loop.
 
-An array (N, D, H, W, C) is treated as its rows (N * D * H, W * C); images and sequences have axes of size 1 in
-front. A plan lists the taps of the window: for each, how far its input row and column lie from stride times
-the output's, and at which output columns it falls on the input and not on the padding. The backwards run
-over the rows of the *input* and fetch what the outputs send there, so that no two threads write to one place.
+An array (N, D, H, W, C) is treated as its rows (N * D * H, W * C); images and sequences have axes of size 1
+in front. A plan lists the taps of the window: for each, how far its input row and column lie from stride
+times the output's, and at which output columns it falls on the input and not on the padding. The backwards run
+over the rows of the *input* and fetch what the outputs send there: no two threads write to one place.
+
+Inner loops index with np.uint64: with signed numbers Numba would test each index for being negative (counted
+from the end), and the compiler could use no vector instructions.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import numba
@@ -160,7 +162,7 @@ def _spans(tap, channels, stride):
 
 @parallel_kernel
 def _max_pool(x, y, where, taps, grid):
-    """Taps from last to first, taking over from equals: of equal values, padding never counting, the first stays."""
+    """Taps from last to first, each taking over from equals, so that of equal values the first stays."""
     channels = x.shape[1] // grid[2]
     for row in numba.prange(len(y)):
         y[row] = -np.inf

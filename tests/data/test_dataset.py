@@ -130,5 +130,7 @@ def test_transform_may_be_any_function_and_leaves_the_original_alone():
 
 def test_as_dataset_refuses_what_it_cannot_use():
     assert len(as_dataset((np.zeros((3, 1)), np.zeros(3)))) == 3
-    with pytest.raises(DTypeError, match=r"need a Dataset or a pair of arrays \(x, y\), got a value of type list"):
+    with pytest.raises(
+        DTypeError, match=r"need a Dataset or a pair of arrays \(x, y\), got a value of type list"
+    ):
         as_dataset([1, 2])

@@ -98,7 +98,7 @@ def test_same_order_in_another_process():
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True, "32"])
 def test_batch_size_must_be_a_positive_integer(size):
-    with pytest.raises(ArgumentError, match="batch_size=.*a batch has at least 1 sample"):
+    with pytest.raises(ArgumentError, match=r"batch_size=.*a batch has at least 1 sample"):
         data.Loader(numbered(4), batch_size=size)
 
 

@@ -114,17 +114,33 @@ def as_mnist_stages(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
-    """Ink 0..1 on 0: the border's usual level is paper, and so is what differs no more than its noise."""
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    paper = np.median(border)
-    lighter, darker = image - paper, paper - image
-    ink = lighter if lighter.max() > darker.max() else darker
-    noise = 6 * np.median(np.abs(border - paper))  # a shadow on the paper counts as noise
+    """Ink 0..1 on 0: what differs from the paper by more than the noise at the picture's border."""
+    difference = image - _paper(image)
+    ink = difference if difference.max() > -difference.min() else -difference
+    noise = 6 * np.median(np.abs(difference[_border(image.shape)]))
     strongest = ink.max()
     if strongest < 0.05 or strongest <= 1.5 * noise:
         raise DataError("the picture is blank: nothing on it stands out from its background")
     faintest = strongest * np.clip(noise / strongest, 0.02, 0.5)
     return np.where(ink > faintest, ink / strongest, 0).astype(np.float32)
+
+
+def _border(shape: tuple[int, ...]) -> np.ndarray:
+    """True on the outermost pixels of a picture of this shape."""
+    border = np.ones(shape, bool)
+    border[1:-1, 1:-1] = False
+    return border
+
+
+def _paper(image: np.ndarray) -> np.ndarray:
+    """The paper's brightness (H, W): a plane through the border's usual pixels, for light from one side."""
+    rows, columns = np.nonzero(_border(image.shape))
+    values = image[rows, columns]
+    away = np.abs(values - np.median(values))
+    usual = away <= 4 * np.median(away)  # ink that touches the border is no paper
+    places = np.stack([np.ones_like(rows), rows, columns], axis=-1)
+    level, down, right = np.linalg.lstsq(places[usual], values[usual], rcond=None)[0]
+    return level + down * np.arange(image.shape[0])[:, None] + right * np.arange(image.shape[1])
 
 
 def _crop(ink: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def wide_cnn(classes: int = 10) -> Sequential:
 
 
 class RowRNN(Module):
-    """A recurrent net that reads a grey image row by row: (N, T, F) or (N, T, F, 1) to logits (N, classes)."""
+    """A recurrent net that reads grey images row by row: (N, T, F) or (N, T, F, 1) to logits (N, classes)."""
 
     def __init__(self, units: int = 128, classes: int = 10):
         self.units, self.classes = units, classes
@@ -53,9 +53,7 @@ class RowRNN(Module):
         if x.ndim == 4 and x.shape[-1] == 1:
             x = ops.squeeze(x, -1)
         if x.ndim != 3:
-            raise ShapeError(
-                f"got {by_x(x.shape)}, needed grey images (N, rows, columns)"
-            )
+            raise ShapeError(f"got {by_x(x.shape)}, but needs grey images (N, rows, columns)")
         return self.out(self.rnn(x))
 
 

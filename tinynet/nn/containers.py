@@ -25,6 +25,9 @@ class Sequential(Module):
     def _attributes(self) -> Iterable[tuple[str, Any]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
+    def _shown(self) -> Iterator[tuple[str, Any]]:
+        return iter(self._attributes())
+
     def forward(self, x: Any) -> Any:
         for layer in self.layers:
             x = layer(x)

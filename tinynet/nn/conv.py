@@ -7,11 +7,11 @@ from typing import Any
 
 from tinynet import ops
 from tinynet.errors import ArgumentError, unknown_name
-from tinynet.nn import activation as activations
-from tinynet.nn import init as initializers
 from tinynet.nn.activation import Activation
+from tinynet.nn.activation import get as get_activation
 from tinynet.nn.checks import known_padding, whole, window_sizes
-from tinynet.nn.init import Initializer
+from tinynet.nn.init import Initializer, zeros
+from tinynet.nn.init import get as get_init
 from tinynet.nn.layer import Drawn, Layer
 from tinynet.nn.module import Module
 from tinynet.nn.parameter import Parameter
@@ -48,7 +48,7 @@ class _Conv(Layer):
         self.filters, self.kernel_size = whole(filters, "filters"), kernel_size
         self.stride, self.padding, self.dilation = stride, known_padding(padding), dilation
         self.groups = whole(groups, "groups")
-        self.init, self.activation = initializers.get(init), activations.get(activation)
+        self.init, self.activation = get_init(init), get_activation(activation)
         if self.filters % self.groups:
             raise ArgumentError(f"filters={filters} cannot be divided into groups={groups}")
         self.weight = Parameter()
@@ -65,7 +65,7 @@ class _Conv(Layer):
 
     def _with_bias(self, weight: tuple[int, ...]) -> Drawn:
         drawn: Drawn = {"weight": (self.init, weight)}
-        return drawn if self.bias is None else {**drawn, "bias": (initializers.zeros, (self.filters,))}
+        return drawn if self.bias is None else {**drawn, "bias": (zeros, (self.filters,))}
 
     def _activate(self, y: Tensor) -> Tensor:
         return y if self.activation is None else self.activation(y)

@@ -6,11 +6,11 @@ import math
 
 from tinynet import ops
 from tinynet.errors import ShapeError, by_x
-from tinynet.nn import activation as activations
-from tinynet.nn import init as initializers
 from tinynet.nn.activation import Activation
+from tinynet.nn.activation import get as get_activation
 from tinynet.nn.checks import whole
-from tinynet.nn.init import Initializer
+from tinynet.nn.init import Initializer, zeros
+from tinynet.nn.init import get as get_init
 from tinynet.nn.layer import Drawn, Layer
 from tinynet.nn.parameter import Parameter
 from tinynet.tensor import Tensor
@@ -34,7 +34,7 @@ class Dense(Layer):
         init: str | Initializer = "glorot_uniform",
     ):
         self.units = whole(units, "units")
-        self.init, self.activation = initializers.get(init), activations.get(activation)
+        self.init, self.activation = get_init(init), get_activation(activation)
         self.weight = Parameter()
         self.bias = Parameter() if bias else None
         self.size(in_features)
@@ -46,7 +46,7 @@ class Dense(Layer):
 
     def shapes(self, features: int) -> Drawn:
         drawn: Drawn = {"weight": (self.init, (features, self.units))}
-        return drawn if self.bias is None else {**drawn, "bias": (initializers.zeros, (self.units,))}
+        return drawn if self.bias is None else {**drawn, "bias": (zeros, (self.units,))}
 
     def run(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self._features,):

@@ -7,9 +7,8 @@ from typing import Any
 
 from tinynet.backend import to_device
 from tinynet.errors import DTypeError, ShapeError, by_x
-from tinynet.nn import init as initializers
 from tinynet.nn.checks import whole
-from tinynet.nn.init import Initializer
+from tinynet.nn.init import Initializer, draw
 from tinynet.nn.module import Module
 from tinynet.nn.parameter import Parameter
 from tinynet.nn.trail import calls, will_build
@@ -27,6 +26,7 @@ class Layer(Module):
 
     ndim: int | None = None  # number of axes of the input, None for any
     axes: str = "(N, F)"  # how they are called in errors
+    first: str = "weight"  # the parameter that the input must agree with in dtype
 
     _features: int | None = None
 
@@ -63,7 +63,7 @@ class Layer(Module):
 
     def _create(self, features: int, device: str) -> None:
         for name, (init, shape) in self.shapes(features).items():
-            getattr(self, name).data = to_device(initializers.draw(init, shape), device)
+            getattr(self, name).data = to_device(draw(init, shape), device)
         self._features = features
 
     def forget(self) -> None:
@@ -87,13 +87,12 @@ class Layer(Module):
             )
 
     def _check_dtype(self, x: Tensor) -> None:
-        for parameter in self._own_parameters():
-            if x.data.dtype != parameter.data.dtype:
-                dtype = str(parameter.data.dtype)
-                raise DTypeError(
-                    f"the input is {x.dtype}, the weights are {dtype}. Convert the input: x.astype({dtype!r})"
-                )
-            return
+        dtype = getattr(self, self.first).data.dtype
+        if x.data.dtype != dtype:
+            name = str(dtype)
+            raise DTypeError(
+                f"the input is {x.dtype}, the weights {name}. Convert the input: x.astype({name!r})"
+            )
 
 
 def _looks_channels_first(shape: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ from tinynet import backend
 from tinynet.backend import is_array
 from tinynet.errors import ArgumentError, TinynetError
 from tinynet.nn.parameter import Parameter
-from tinynet.nn.trail import Step, calls, locate, record_call
+from tinynet.nn.trail import calls, locate, record_call
 from tinynet.tensor import Tensor
 
 Hook = Callable[["Module", tuple, Any], Any]
@@ -56,7 +56,9 @@ class Module:
         steps = calls.steps
         if steps is None:
             return self._outermost_call(inputs, settings)
-        inputs = tuple([Tensor(x) if is_array(x) else x for x in inputs])
+        first = inputs[0] if inputs else None
+        if type(first) is not Tensor and is_array(first):
+            inputs = (first := Tensor(first), *inputs[1:])
         try:
             output = self.forward(*inputs, **settings)
             for hook in self._hooks:
@@ -65,8 +67,7 @@ class Module:
         except TinynetError as error:
             locate(error, self, inputs)
             raise
-        in_shape = getattr(inputs[0], "shape", None) if inputs else None
-        steps.append(Step(self, in_shape, getattr(output, "shape", None)))
+        steps.append((self, getattr(first, "shape", None), getattr(output, "shape", None)))
         return output
 
     def _outermost_call(self, inputs: tuple, settings: dict[str, Any]) -> Any:
@@ -89,6 +90,10 @@ class Module:
     def _contents(self) -> Iterator[tuple[str, Parameter | Module]]:
         for name, value in self._attributes():
             yield from _found_in(name, value)
+
+    def _shown(self) -> Iterator[tuple[str, Any]]:
+        """What stands in the printed structure below this module."""
+        return ((name, item) for name, item in self._contents() if isinstance(item, Module))
 
     def children(self) -> Iterator[Module]:
         """The modules directly inside this one."""

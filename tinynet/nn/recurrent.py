@@ -8,9 +8,9 @@ import numpy as np
 
 from tinynet import ops
 from tinynet.errors import unknown_name
-from tinynet.nn import init as initializers
 from tinynet.nn.checks import whole
-from tinynet.nn.init import Initializer, zeros
+from tinynet.nn.init import Initializer, draw, zeros
+from tinynet.nn.init import get as get_init
 from tinynet.nn.layer import Drawn, Layer
 from tinynet.nn.parameter import Parameter
 from tinynet.tensor import Tensor
@@ -22,6 +22,7 @@ class _Recurrent(Layer):
     """What the three cells share. ``gates`` stand side by side in the weights, each initialised by itself."""
 
     ndim, axes = 3, "(N, T, F)"
+    first = "weight_ih"
     gates = 1
     biases: tuple[str, ...] = ("bias",)
     _right_call = "{1}, in_features={0}"
@@ -40,7 +41,7 @@ class _Recurrent(Layer):
         self.units = whole(units, "units")
         self.return_sequences, self.return_state = return_sequences, return_state
         self.bidirectional = bidirectional
-        self.init, self.recurrent_init = initializers.get(init), initializers.get(recurrent_init)
+        self.init, self.recurrent_init = get_init(init), get_init(recurrent_init)
         for end in self._directions():
             for name in ("weight_ih", "weight_hh", *self.biases):
                 setattr(self, name + end, Parameter())
@@ -64,11 +65,11 @@ class _Recurrent(Layer):
         return drawn
 
     def _per_gate(self, init: Initializer) -> Initializer:
-        def draw(shape: tuple[int, ...]) -> np.ndarray:
+        def draw_all(shape: tuple[int, ...]) -> np.ndarray:
             one = (shape[0], shape[1] // self.gates)
-            return np.concatenate([initializers.draw(init, one) for _ in range(self.gates)], axis=1)
+            return np.concatenate([draw(init, one) for _ in range(self.gates)], axis=1)
 
-        return draw
+        return draw_all
 
     def _draw_bias(self, shape: tuple[int, ...]) -> np.ndarray:
         return zeros(shape)

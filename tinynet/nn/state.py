@@ -30,17 +30,23 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.shape_mismatch)
 
     def __str__(self) -> str:
-        lines = [f"loaded {len(self.loaded)} of {self._wanted()} arrays"]
-        lines += [f"  missing: {', '.join(self.missing)}"] if self.missing else []
+        return "\n".join([f"loaded {self.share}", *self.problems()])
+
+    @property
+    def share(self) -> str:
+        """How many were loaded, in words: "5 of 8 arrays"."""
+        wanted = len(self.loaded) + len(self.missing) + len(self.shape_mismatch)
+        return f"{len(self.loaded)} of {wanted} arrays"
+
+    def problems(self) -> list[str]:
+        """A line for each way in which something did not fit."""
+        lines = [f"  missing: {', '.join(self.missing)}"] if self.missing else []
         lines += [f"  unexpected: {', '.join(self.unexpected)}"] if self.unexpected else []
         lines += [
             f"  another shape: {name}: {there} in the weights, {here} in the model"
             for name, (there, here) in self.shape_mismatch.items()
         ]
-        return "\n".join(lines)
-
-    def _wanted(self) -> int:
-        return len(self.loaded) + len(self.missing) + len(self.shape_mismatch)
+        return lines
 
 
 def collect(module: Module) -> dict[str, Any]:

@@ -31,10 +31,11 @@ def dry_run(model: Module, input_shape: Iterable[int]) -> list[Step]:
     shape = _checked_shape(input_shape)
     first = next((p.data for p in model.parameters() if p.built), None)
     x = np.zeros((1, *shape), DEFAULT_DTYPE if first is None else first.dtype)
-    with _evaluation(model), no_grad(), kernels.use("numpy"):
+    quiet = np.errstate(all="ignore")  # zeros may have no logarithm
+    with _evaluation(model), no_grad(), kernels.use("numpy"), quiet:
         _, steps = record_call(model, (Tensor(x if first is None else to_device(x, device_of(first))),), {})
     model.input_shape = shape
-    return steps
+    return [Step(*step) for step in steps]
 
 
 @contextmanager
@@ -186,11 +187,12 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 def structure(module: Module, name: str = "", depth: int = 0) -> str:
     """The nested structure of a module with the settings of its layers and their numbers of parameters."""
-    head = f"{'  ' * depth}{f'({name}) ' if name else ''}{type(module).__name__}({_settings(module)})"
+    start = f"{'  ' * depth}{f'({name}) ' if name else ''}"
+    if not hasattr(module, "forward"):  # a function among the layers of a Sequential
+        return start + getattr(module, "__name__", repr(module))
+    head = f"{start}{type(module).__name__}({_settings(module)})"
     lines = [f"{head}  # {_count(module)}" if module.parameters() else head]
-    for inner_name, inner in module._contents():
-        if inner is not module and hasattr(inner, "forward"):
-            lines.append(structure(inner, inner_name, depth + 1))  # type: ignore[arg-type]
+    lines += [structure(inner, inner_name, depth + 1) for inner_name, inner in module._shown()]
     return "\n".join(lines)
 
 

@@ -31,17 +31,17 @@ Undo = list[tuple[Callable[[], None], dict[str, Any]]]
 class _Calls(threading.local):
     """The outermost call that is under way: its steps, and how to forget the layers that it built."""
 
-    steps: list[Step] | None = None
+    steps: list[tuple] | None = None  # plain tuples, to lose no time; see Step
     undo: Undo | None = None
 
 
 calls = _Calls()
 
 
-def record_call(module: Module, inputs: tuple, settings: dict[str, Any]) -> tuple[Any, list[Step]]:
-    """Call ``module`` and return its output with all steps taken inside; errors get the trail so far."""
+def record_call(module: Module, inputs: tuple, settings: dict[str, Any]) -> tuple[Any, list[tuple]]:
+    """Call ``module``; return its output and all steps taken inside. Errors get the trail so far."""
     before = calls.steps, calls.undo
-    steps: list[Step] = []
+    steps: list[tuple] = []
     undo: Undo = []
     calls.steps, calls.undo = steps, undo
     try:
@@ -90,9 +90,9 @@ def _shape(inputs: tuple) -> Shape | None:
     return getattr(inputs[0], "shape", None) if inputs else None
 
 
-def _add_trail(error: ShapeError, root: Module, steps: list[Step]) -> None:
+def _add_trail(error: ShapeError, root: Module, calls_so_far: list[tuple]) -> None:
     """Insert ``28x28x1 -> conv1 -> 26x26x8 -> ... x fc1`` before the fix in the message."""
-    steps = [s for s in steps if s.module is not root and not any(s.module.children())]
+    steps = [Step(*call) for call in calls_so_far if not any(call[0].children())]
     if not steps or not vars(error).get("path"):
         return
     head, fix, tail = str(error.args[0]).partition("\n  Fix:")
@@ -119,7 +119,7 @@ def _draw(error: ShapeError, root: Module, steps: list[Step]) -> str:
 
 def _called(path: str, kind: str) -> str:
     """The path, with the kind of layer where it ends in a number."""
-    return f"{path} {kind}".strip() if path[-1:].isdigit() or not path else path
+    return f"{path} {kind}".strip() if not path or path.rpartition(".")[2].isdigit() else path
 
 
 def _per_sample(shape: Shape | None) -> str:

@@ -95,7 +95,7 @@ class Gelu(Op):
 
     def forward(self, x):
         self.x = x
-        self.below = (1 + kernels.erf(x * math.sqrt(0.5))) / 2
+        self.below = (1 + kernels.erf(array_module(x).asarray(x * math.sqrt(0.5)))) / 2
         return x * self.below
 
     def backward(self, grad):

@@ -147,11 +147,11 @@ def conv_transpose(
         check_parameter(
             bias, out, "the bias of conv_transpose", f"a weight of shape {kernel} in {groups} group(s)"
         )
-    spatial, window = _transposed_window(shape[1:-1], kernel[:-2], stride, padding, dilation, output_padding)
+    spatial, window = transposed_window(shape[1:-1], kernel[:-2], stride, padding, dilation, output_padding)
     return ConvTranspose.apply(x, weight, bias, spatial=spatial, window=window, groups=groups)
 
 
-def _transposed_window(
+def transposed_window(
     spatial: tuple[int, ...], size: tuple[int, ...], stride: Size, padding: Padding, dilation: Size,
     output_padding: Size,
 ) -> tuple[tuple[int, ...], Window]:  # fmt: skip

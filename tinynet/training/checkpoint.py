@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tinynet checkpoint"
 VERSION = 1
+COUNTERS = ("epoch", "batch", "steps", "samples", "loss_sum", "numbers")
 
 State = dict[str, Any]
 
@@ -66,7 +67,7 @@ def load_checkpoint(path: str | os.PathLike, trainer: Trainer) -> None:
     parts = _split(arrays, facts["numbers"])
     _load_model_and_optimizer(path, trainer, facts["optimizer"], parts)
     _load_callbacks(trainer.running_callbacks, parts)
-    trainer.set_place(facts["place"])
+    _go_to(trainer, facts["place"])
     trainer.history = History(from_json(facts["history"]))
     random.set_state(facts["random"])
 
@@ -84,7 +85,7 @@ def _facts(trainer: Trainer) -> State:
         "optimizer": type(trainer.optimizer).__name__,
         "random": random.get_state(),
         "history": to_json(trainer.history.epochs),
-        "place": trainer.place(),
+        "place": _place(trainer),
     }
 
 
@@ -149,14 +150,32 @@ def _load_model_and_optimizer(
         raise CheckpointError(f"{path} does not fit: {error}") from error
 
 
-def _check_place(path: str | os.PathLike, trainer: Trainer, place: State) -> None:
-    try:
-        trainer.check_place(place)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
 def _load_callbacks(callbacks: Iterable[Callback], parts: dict[str, State]) -> None:
     for name, callback in _named(callbacks):
         if name in parts:
             callback.load_state_dict(parts[name])
+
+
+def _place(trainer: Trainer) -> State:
+    """Where the training stands: counters, and the loader's seed and pass."""
+    counters = {name: getattr(trainer, name) for name in COUNTERS}
+    seed = None if trainer.loader is None else trainer.loader.seed
+    return {**counters, "batches": trainer.batches, "seed": seed, "pass": trainer.first_pass + trainer.epoch}
+
+
+def _check_place(path: str | os.PathLike, trainer: Trainer, place: State) -> None:
+    """The middle of an epoch must exist in these data."""
+    if place["batch"] and trainer.loader is not None and place["batches"] != trainer.batches:
+        raise CheckpointError(
+            f"{path} stopped at batch {place['batch']} of {place['batches']}, but an epoch has "
+            f"{trainer.batches} batches now: resume with the same data and batch size"
+        )
+
+
+def _go_to(trainer: Trainer, place: State) -> None:
+    """The order of the data becomes that of the saved training."""
+    for name in COUNTERS:
+        setattr(trainer, name, place[name])
+    trainer.passes, trainer.first_pass = place["pass"], place["pass"] - place["epoch"]
+    if trainer.loader is not None and place["seed"] is not None:
+        trainer.loader.seed = place["seed"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinynet import ops
 from tinynet.backend import host, is_array
-from tinynet.data import Dataset, Loader
+from tinynet.data import Loader
 from tinynet.errors import ArgumentError, DataError, DTypeError
 from tinynet.nn import BCEWithLogits, CrossEntropy, Dice, DiceCrossEntropy, Focal
 from tinynet.optim import SGD, Optimizer
@@ -61,7 +61,7 @@ def as_loader(
 
     Raises :class:`DataError` when the targets are missing, or given twice, and what :class:`Loader` raises.
     """
-    if isinstance(x, (Loader, Dataset)) or _is_dataset(x) or isinstance(x, tuple):
+    if isinstance(x, (Loader, tuple)) or _is_dataset(x):
         if y is not None:
             raise DataError(f"{name} is a {type(x).__name__}, which brings its own targets: leave out y")
     elif y is None:
@@ -76,7 +76,9 @@ def as_loader(
 
 def input_loader(x: Any, batch_size: int) -> Loader:
     """A loader for inputs alone (arrays, lists, tensors), or for data that happen to have targets as well."""
-    if isinstance(x, (Loader, Dataset, tuple)) or _is_dataset(x):
+    if isinstance(x, Loader) and x.shuffle:
+        raise ArgumentError("predict answers in the order of the data: give a Loader with shuffle=False")
+    if isinstance(x, (Loader, tuple)) or _is_dataset(x):
         return as_loader(x, None, batch_size)
     array = np.asarray(_host(x))
     if array.ndim == 0:

@@ -10,11 +10,12 @@ import numpy as np
 
 from tinynet import random
 from tinynet.autograd import no_grad
-from tinynet.backend import array_module
+from tinynet.backend import array_module, to_device
 from tinynet.errors import DataError
 from tinynet.nn.module import Module
 from tinynet.optim import Optimizer
 from tinynet.tensor import Tensor
+from tinynet.training.passes import model_device
 
 State = dict[str, Any]  # names and arrays or numbers, as state_dict() returns them
 
@@ -50,11 +51,31 @@ class LastGood:
             live[...] = kept
         random.set_state(self._random)
 
-    def go_back(self) -> None:
-        """Load the copied weights; without any yet, the current ones are the first ones, and stay."""
+    def recover(self, x: Any, y: Any, indices: Any, loss: float) -> str:
+        """Undo the batch (x, y), whose loss or gradients are not finite, and tell where that came from.
+
+        Weights that gave an infinite loss on sound data are not good: the copied ones come back. Without
+        any yet they are the very first ones, and stay. ``indices`` are the data-set numbers of the samples.
+        """
+        self.undo_forward()
+        if what := bad_data(x, y, indices):
+            return what
+        if math.isfinite(loss):
+            return f"The gradient of {bad_gradients(self._model)} is NaN or infinite; the step was not taken."
+        layer = first_bad_layer(self._model, to_device(x, model_device(self._model)))
+        self.undo_forward()
         if self._weights is not None:
             self._model.load_state_dict(self._weights[0])
             self._optimizer.load_state_dict(self._weights[1])
+        return _diverged(layer, self._optimizer.lr)
+
+
+def _diverged(layer: str, lr: float) -> str:
+    source = f"first came out of {layer}" if layer else "came from the loss itself: the outputs are finite"
+    return (
+        f"The data of the batch are sound; NaN or infinity {source}. The last good weights were put back. "
+        f"Is the learning rate ({lr:g}) too high? A lower one or clip_norm=1.0 helps."
+    )
 
 
 def all_finite(array: Any) -> bool:
@@ -127,30 +148,6 @@ def bad_gradients(model: Module) -> str:
     """Paths of the parameters whose gradients are not finite; backward met the last of them first."""
     paths = [path for path, p in model.named_parameters() if p.grad is not None and not all_finite(p.grad)]
     return paths[-1] if paths else ""
-
-
-def explain(model: Module, x: Any, y: Any, on_device: Any, indices: Any, loss: float) -> tuple[str, bool]:
-    """Where a loss or gradient that is not finite came from, and whether the weights are to blame for it.
-
-    ``x`` and ``y`` are the batch, ``on_device`` is x where the model is, ``indices`` are the numbers of its
-    samples.
-    """
-    text = bad_data(x, y, indices)
-    if text:
-        return text, False
-    if math.isfinite(loss):
-        return (
-            f"The gradient of {bad_gradients(model)} holds NaN or infinity; this step was not taken.",
-            False,
-        )
-    layer = first_bad_layer(model, on_device)
-    source = (
-        f"first came out of {layer}" if layer else "came from the loss itself: the model's outputs are finite"
-    )
-    return (
-        f"The data of the batch are sound; NaN or infinity {source}. Earlier, good weights were put back.",
-        True,
-    )
 
 
 def blame_sample(error: DataError, loss: Any, outputs: Tensor, y: Any, indices: Any) -> None:

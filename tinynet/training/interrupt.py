@@ -16,7 +16,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C stopped ``fit`` between two batches. ``history`` holds the finished epochs, the model its
     weights.
 
-    Uncaught, it ends the program as any KeyboardInterrupt does; a program that catches it exits with 130.
+    A program catches it and ends with ``sys.exit(130)``, as a shell expects after Ctrl-C.
     """
 
     def __init__(self, message: str, history: History):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class Lines(Silent):
 
     def _speed(self, trainer: Trainer) -> str:
         seconds = max(self._now - self._begin, 1e-9)
-        return f"{(self._seen - self._seen_before) / seconds:,.0f} {trainer.unit}/s"
+        return f"{(self._seen - self._seen_before) / seconds:,.0f} {unit(trainer)}/s"
 
 
 class Bar(Lines):
@@ -70,9 +71,7 @@ class Bar(Lines):
 
     def __init__(self) -> None:
         self._bar: Any = None
-
-    def on_fit_begin(self, trainer: Trainer) -> None:
-        self._fit_begin, self._done_before = time.perf_counter(), self._done(trainer)
+        self._from: tuple[float, float] | None = None  # time and place from which the pace is measured
 
     def on_epoch_begin(self, trainer: Trainer) -> None:
         super().on_epoch_begin(trainer)
@@ -82,6 +81,8 @@ class Bar(Lines):
 
     def on_batch_end(self, trainer: Trainer) -> None:
         super().on_batch_end(trainer)
+        if self._from is None:  # not earlier: the first batch may have compiled kernels
+            self._from = self._now, self._done(trainer)
         if self._now - self._shown >= self.EVERY:
             self._shown = self._now
             self._bar.update(self._task, completed=trainer.batch, status=self._status(trainer))
@@ -96,33 +97,40 @@ class Bar(Lines):
         super()._print(line)
 
     def _status(self, trainer: Trainer) -> str:
-        numbers = describe(trainer.running())
+        numbers = describe(trainer.running(metrics=1))  # there is no room for more
         return f"{numbers}  {self._speed(trainer)}  {clock(self._seconds_left(trainer))} left"
 
     def _done(self, trainer: Trainer) -> float:
         return trainer.epoch + trainer.batch / trainer.batches
 
     def _seconds_left(self, trainer: Trainer) -> float:
-        """Of the whole fit, from the pace since it began."""
+        """Of the whole fit, at the pace so far; NaN while there is none."""
+        begin, before = self._from or (0.0, 0.0)
         done = self._done(trainer)
-        pace = (self._now - self._fit_begin) / max(done - self._done_before, 1e-9)
-        return pace * (trainer.epochs - done)
+        return (self._now - begin) / (done - before) * (trainer.epochs - done) if done > before else math.nan
+
+
+def unit(trainer: Trainer) -> str:
+    """What a sample is called: "images" when it has the axes H, W, C."""
+    return "images" if len(trainer.model.input_shape or ()) == 3 else "samples"
 
 
 def make_bar(title: str, total: int) -> tuple[Any, Any]:
     """A rich progress bar that disappears at its end, and its only task, with a field ``status``."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
-    status = TextColumn("{task.fields[status]}", markup=False)
+    text = TextColumn("{task.description}"), TextColumn("{task.fields[status]}", markup=False)
+    columns = (text[0], BarColumn(bar_width=None), text[1])  # the bar takes what the texts leave
     console = Console(file=sys.stdout)
-    bar = Progress(*columns, status, console=console, transient=True, refresh_per_second=8)
+    bar = Progress(*columns, console=console, transient=True, expand=True, refresh_per_second=8)
     return bar, bar.add_task(title, total=total, status="")
 
 
 def clock(seconds: float) -> str:
-    """``0:07``, ``12:34`` or ``1:02:03``."""
+    """``0:07``, ``12:34`` or ``1:02:03``; ``-:--`` for NaN."""
+    if math.isnan(seconds):
+        return "-:--"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

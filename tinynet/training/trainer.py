@@ -16,7 +16,7 @@ import numpy as np
 from tinynet import random
 from tinynet.backend import host, to_device
 from tinynet.data import Loader
-from tinynet.errors import ArgumentError, CheckpointError, DataError, NotFiniteError, TinynetError
+from tinynet.errors import ArgumentError, DataError, NotFiniteError, TinynetError
 from tinynet.metrics import get as get_metric
 from tinynet.nn.losses import get as get_loss
 from tinynet.nn.module import Module
@@ -25,7 +25,7 @@ from tinynet.tensor import Tensor
 from tinynet.training.callbacks import Callback, Checkpoint, LearningRate
 from tinynet.training.checkpoint import load_checkpoint
 from tinynet.training.choices import as_loader, input_loader, optimizer_maker, probabilities
-from tinynet.training.guard import LastGood, blame_sample, explain, gradients_finite
+from tinynet.training.guard import LastGood, blame_sample, gradients_finite
 from tinynet.training.history import History, Report
 from tinynet.training.interrupt import Interrupt, TrainingInterrupted
 from tinynet.training.passes import batch_indices, evaluating, is_built, kept_modes, model_device, one_pass
@@ -66,10 +66,8 @@ class Trainer:
         self.epoch = self.epochs = self.batch = self.batches = self.steps = self.samples = 0
         self.loss_sum, self.batch_loss = 0.0, math.nan
         self.numbers: dict[str, float] = {}  # of an epoch whose validation is under way
-        self.interrupted, self.stop_reason, self.unit = False, "", "samples"
-        self._passes = self._first_pass = (
-            0  # over all fits: data drawn afresh are new in a second fit as well
-        )
+        self.interrupted, self.stop_reason = False, ""
+        self.passes = self.first_pass = 0  # over the data, in all fits: a second fit draws new data
 
     @classmethod
     def compiled(
@@ -81,9 +79,7 @@ class Trainer:
         lr: float | None = None,
     ) -> Trainer:
         """A trainer as ``model.compile`` makes it; ``lr`` is for an optimiser that is still to be made."""
-        trainer = cls(model, optimizer, loss, metrics)
-        trainer._make_optimizer = optimizer_maker(optimizer, lr)
-        return trainer
+        return cls(model, optimizer_maker(optimizer, lr), loss, metrics)
 
     @property
     def optimizer(self) -> Any:
@@ -138,7 +134,8 @@ class Trainer:
         self._start(loader, epochs, own_loader=loader is not x)
         with closing(progress(verbose)) as show, Interrupt() as interrupt, kept_modes(self.model):
             self._prepare([*self.callbacks, *callbacks, *_extras(schedule, checkpoint), show], resume)
-            self._run(validation, interrupt)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for after each batch
+                self._run(validation, interrupt)
         if interrupt.asked:
             raise TrainingInterrupted(self._interrupted_text(checkpoint), self.history)
         return self.history
@@ -147,10 +144,10 @@ class Trainer:
         """End the training after the current epoch; ``reason`` is shown."""
         self.stop_reason = reason
 
-    def running(self) -> dict[str, float]:
-        """Loss and metrics of the epoch under way, as far as they are single numbers."""
+    def running(self, metrics: int | None = None) -> dict[str, float]:
+        """Loss and (the first so many) metrics of the epoch under way, as far as they are single numbers."""
         loss = self.loss_sum / max(self.samples, 1)
-        return Report(loss, self.samples, {m.name: m.result() for m in self.metrics}).scalars
+        return Report(loss, self.samples, {m.name: m.result() for m in self.metrics[:metrics]}).scalars
 
     def _start(self, loader: Loader, epochs: int, own_loader: bool) -> None:
         """Counters at zero, and the model built."""
@@ -158,7 +155,7 @@ class Trainer:
         self.epoch = self.batch = self.steps = self.samples = 0
         self.loss_sum, self.numbers, self.history = 0.0, {}, History()
         self.interrupted, self.stop_reason = False, ""
-        self._first_pass = self._passes if own_loader else loader.epoch
+        self.first_pass = self.passes if own_loader else loader.epoch
         if not is_built(self.model):
             self.model.build(loader.dataset.batch(np.arange(1))[0].shape[1:])
 
@@ -187,7 +184,7 @@ class Trainer:
         self.numbers = self.numbers or self.running()  # there already if Ctrl-C came in the validation
         if validation is not None:
             report = self._measure(validation, interrupt)
-            if report is None:
+            if interrupt.asked:
                 return
             self.numbers |= {f"val_{name}": value for name, value in report.scalars.items()}
         self._finish_epoch()
@@ -196,7 +193,7 @@ class Trainer:
         for metric in self.metrics:
             metric.reset()
         self._tell("on_epoch_begin")
-        self.loader.epoch = self._first_pass + self.epoch
+        self.loader.epoch = self.first_pass + self.epoch
         for x, y in islice(self.loader, self.batch, None):  # a resumed epoch goes on where it stopped
             self._train_batch(x, y)
             self._tell("on_batch_end")
@@ -205,7 +202,7 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         self.history.append(self.numbers)
-        self.epoch, self._passes = self.epoch + 1, self._first_pass + self.epoch + 1
+        self.epoch, self.passes = self.epoch + 1, self.first_pass + self.epoch + 1
         self.batch, self.samples, self.loss_sum, self.numbers = 0, 0, 0.0, {}
         self._tell("on_epoch_end")
 
@@ -222,19 +219,15 @@ class Trainer:
             self._good.undo_forward()
             raise
         self.batch_loss = float(loss.item())
-        self._backward(loss)
-        if not math.isfinite(self.batch_loss) or not gradients_finite(self.optimizer.params):
+        self.optimizer.zero_grad()
+        loss.backward()
+        if not (math.isfinite(self.batch_loss) and gradients_finite(self.optimizer.params)):
             self._stop_not_finite(x, y)
         self._step()
         for metric in self.metrics:
             metric.update(outputs.data, y_there)
         self.loss_sum += self.batch_loss * len(x)
         self.batch, self.steps, self.samples = self.batch + 1, self.steps + 1, self.samples + len(x)
-
-    def _backward(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        if math.isfinite(self.batch_loss):
-            loss.backward()
 
     def _step(self) -> None:
         if self.clip_norm is not None:
@@ -244,21 +237,13 @@ class Trainer:
         self.optimizer.step()
 
     def _stop_not_finite(self, x: Any, y: Any) -> None:
-        self._good.undo_forward()
-        on_device = to_device(x, model_device(self.model))
-        text, weights_bad = explain(self.model, x, y, on_device, self._indices(), self.batch_loss)
-        self._good.undo_forward()
-        if weights_bad:
-            self._good.go_back()
-            text += (
-                f" Is the learning rate ({self.optimizer.lr:g}) too high? A lower one or clip_norm=1.0 helps."
-            )
         where = f"epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches}"
-        raise NotFiniteError(f"{where}: the loss is {self.batch_loss:g}. {text}")
+        what = self._good.recover(x, y, self._indices(), self.batch_loss)
+        raise NotFiniteError(f"{where}: the loss is {self.batch_loss:g}. {what}")
 
     def _indices(self) -> np.ndarray:
         """Data-set numbers of the samples in the batch under way."""
-        return batch_indices(self.loader, self._first_pass + self.epoch, self.batch)
+        return batch_indices(self.loader, self.first_pass + self.epoch, self.batch)
 
     def _forward(self, x: Any, y: Any, indices: Callable[[], np.ndarray]) -> tuple[Tensor, Any, Tensor]:
         """Outputs, targets where the model is, and the loss; an error about values names the sample."""
@@ -282,73 +267,39 @@ class Trainer:
         Nothing changes: neither weights, statistics, nor the model's mode. Errors about values name the
         sample.
         """
-        report = self._measure(as_loader(x, y, batch_size), None)
-        assert report is not None  # nothing interrupts it
-        return report
+        return self._measure(as_loader(x, y, batch_size), Interrupt())
 
-    def _measure(self, loader: Loader, interrupt: Interrupt | None) -> Report | None:
-        """The report, or None when Ctrl-C came."""
-        metrics = [
-            copy.deepcopy(metric) for metric in self.metrics
-        ]  # an epoch may be under way in the others
+    def _measure(self, loader: Loader, interrupt: Interrupt) -> Report:
+        """The report; of no use when Ctrl-C came."""
+        metrics = copy.deepcopy(self.metrics)  # in the others an epoch may be under way
         for metric in metrics:
             metric.reset()
         loss_sum, n = 0.0, 0
         with evaluating(self.model):
             for i, (x, y) in enumerate(one_pass(loader)):
-                if interrupt is not None and interrupt.asked:
-                    return None
+                if interrupt.asked:
+                    break
                 outputs, y, loss = self._forward(x, y, partial(batch_indices, loader, loader.epoch, i))
                 for metric in metrics:
                     metric.update(outputs.data, y)
                 loss_sum, n = loss_sum + float(loss.item()) * len(x), n + len(x)
-        return Report(loss_sum / n, n, {metric.name: metric.result() for metric in metrics})
+        return Report(loss_sum / max(n, 1), n, {metric.name: metric.result() for metric in metrics})
 
     def predict(self, x: Any, batch_size: int = 128) -> np.ndarray:
-        """Outputs for the inputs ``x`` (N, ...), or for those of a Dataset or Loader, as a NumPy array (N,
-        ...).
+        """Outputs for inputs ``x`` (N, ...), or for those of a Dataset or Loader: a NumPy array (N, ...).
 
         They are probabilities when the loss takes logits: softmax for class labels, sigmoid for
         BCEWithLogits; otherwise the model's own outputs.
         """
-        device = model_device(self.model)
+        device, loader = model_device(self.model), input_loader(x, batch_size)
         with evaluating(self.model):
-            outputs = [
-                self.model(to_device(batch, device)) for batch, _ in one_pass(input_loader(x, batch_size))
-            ]
+            outputs = (self.model(to_device(batch, device)) for batch, _ in one_pass(loader))
             return np.concatenate([host(probabilities(self.loss, o).data) for o in outputs])
-
-    # --- for checkpoints ---
-
-    def place(self) -> dict[str, Any]:
-        """Where the training stands, ready for JSON; see :meth:`set_place`."""
-        seed = None if self.loader is None else self.loader.seed
-        counters = {name: getattr(self, name) for name in _COUNTERS}
-        return {**counters, "batches": self.batches, "seed": seed, "pass": self._first_pass + self.epoch}
-
-    def check_place(self, place: dict[str, Any]) -> None:
-        """Raise :class:`CheckpointError` for a place in the middle of an epoch of other data."""
-        if place["batch"] and self.loader is not None and place["batches"] != self.batches:
-            raise CheckpointError(
-                f"it stopped at batch {place['batch']} of {place['batches']}, but an epoch has {self.batches} "
-                "batches now: resume with the same data and batch size"
-            )
-
-    def set_place(self, place: dict[str, Any]) -> None:
-        """Go to a place of :meth:`place`; the order of the data becomes that of the saved training."""
-        for name in _COUNTERS:
-            setattr(self, name, place[name])
-        self._passes, self._first_pass = place["pass"], place["pass"] - self.epoch
-        if self.loader is not None and place["seed"] is not None:
-            self.loader.seed = place["seed"]
 
     def _interrupted_text(self, checkpoint: Path | None) -> str:
         where = f"interrupted in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches"
         saved = f"; fit(..., resume={os.fspath(checkpoint)!r}) goes on" if checkpoint is not None else ""
         return f"{where}; the weights are kept{saved}"
-
-
-_COUNTERS = ("epoch", "batch", "steps", "samples", "loss_sum", "numbers")
 
 
 def _extras(schedule: Any, checkpoint: Path | None) -> list[Callback]:

@@ -1,0 +1,1 @@
+"""Programs to read and to run; installed as ``tinynet.examples``, for ``tinynet train``."""

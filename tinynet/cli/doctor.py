@@ -1,0 +1,209 @@
+"""``tinynet doctor``: one line for each thing that tinynet stands on: ok, missing, and what to do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinynet
+from tinynet import backend
+from tinynet.cli import emit
+from tinynet.errors import DataError, DeviceError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: ``state`` is "ok", "missing" (it goes on without), or "broken" (the doctor's exit code is 1)."""
+
+    name: str
+    state: str
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state:8} {self.name:14} {self.text}" + (f"; {self.advice}" if self.advice else "")
+
+
+def run(args: Namespace) -> int:
+    """Print all findings; 1 when something that is needed does not work."""
+    findings = [_guarded(name, look) for name, look in _LOOKS.items()]
+    if args.precompile:
+        findings.append(_guarded("precompile", _precompile))
+    emit(args.json, [asdict(f) for f in findings], "\n".join(map(str, findings)))
+    return int(any(f.state == "broken" for f in findings))
+
+
+def _guarded(name: str, look: Callable[[str], Finding]) -> Finding:
+    """A look that fails in an unforeseen way is a finding, too."""
+    try:
+        return look(name)
+    except Exception as error:
+        return Finding(name, "broken", f"{type(error).__name__}: {error}")
+
+
+def _tinynet(name: str) -> Finding:
+    return Finding(name, "ok", f"{tinynet.__version__} in {Path(tinynet.__file__).parent}")
+
+
+def _python(name: str) -> Finding:
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {_cores()} cores"
+    if sys.version_info < (3, 11):
+        return Finding(name, "broken", text, "3.11 or newer is needed")
+    return Finding(name, "ok", text)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _numpy(name: str) -> Finding:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload,index]
+    text = f"{np.__version__}, BLAS {blas['name']} {blas['version']}"
+    from tinynet.kernels.cpu.process import blas_library
+
+    threads = (
+        "1 BLAS thread beside the kernels' own" if blas_library() else "BLAS threads as its own settings say"
+    )
+    return Finding(name, "ok", f"{text}, {threads}")
+
+
+def _numba(name: str) -> Finding:
+    try:
+        import numba
+    except ImportError as error:
+        text = f"cannot be imported ({error}): no drawn digits, and slower NumPy kernels"
+        return Finding(name, "broken", text, "pip install numba")
+    llvm = ".".join(map(str, importlib.import_module("llvmlite.binding").llvm_version_info))
+    return Finding(name, "ok", f"{numba.__version__}, LLVM {llvm}, {numba.get_num_threads()} threads")
+
+
+def _threading(name: str) -> Finding:
+    """The kernels choose OpenMP when they are loaded, if it is there."""
+    importlib.import_module("tinynet.kernels.cpu.jit")
+    layer = importlib.import_module("numba").config.THREADING_LAYER
+    if layer == "omp":
+        return Finding(name, "ok", "OpenMP")
+    return Finding(
+        name, "missing", "no OpenMP, so parallel kernels are slower", "apt install libgomp1, or the like"
+    )
+
+
+def _kernel_cache(name: str) -> Finding:
+    """Where Numba keeps the kernels it compiled: the place that it found itself."""
+    kernel: Any = importlib.import_module("tinynet.kernels.cpu.matmul").multiply_band
+    if kernel.stats.cache_path is None:
+        advice = "set NUMBA_CACHE_DIR to a folder that can be written"
+        return Finding(
+            name, "missing", "no folder can be written: kernels are compiled in each process", advice
+        )
+    files = list(Path(kernel.stats.cache_path).glob("*.nbc"))
+    size = sum(f.stat().st_size for f in files) / 1e6
+    state = f"{len(files)} compiled, {size:.1f} MB" if files else "empty: the first run compiles, once"
+    return Finding(name, "ok", f"{kernel.stats.cache_path}, {state}")
+
+
+def _cupy(name: str) -> Finding:
+    packages = backend.cupy_packages()
+    try:
+        cupy = backend.require_cuda()
+    except DeviceError as error:
+        found = "".join(f"{package}, " for package in packages)
+        return Finding(name, "missing", f"{found}only needed for a GPU", str(error))
+    runtime = cupy.cuda.runtime
+    driver, gpus = runtime.driverGetVersion(), _gpu_names(cupy)
+    return Finding(
+        name, "ok", f"{cupy.__version__}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}, {gpus}"
+    )
+
+
+def _gpu_names(cupy: Any) -> str:
+    count = cupy.cuda.runtime.getDeviceCount()
+    return ", ".join(cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count))
+
+
+def _packages(name: str) -> Finding:
+    needed = {"pillow": "PIL", "rich": "rich", "safetensors": "safetensors"}
+    lacking = [package for package, module in needed.items() if importlib.util.find_spec(module) is None]
+    if lacking:
+        return Finding(
+            name, "broken", f"{', '.join(lacking)} not installed", f"pip install {' '.join(lacking)}"
+        )
+    return Finding(name, "ok", ", ".join(f"{p} {importlib.metadata.version(p)}" for p in needed))
+
+
+def _matplotlib(name: str) -> Finding:
+    if importlib.util.find_spec("matplotlib") is None:
+        return Finding(name, "missing", "only needed for curves.png", "pip install matplotlib")
+    return Finding(name, "ok", importlib.metadata.version("matplotlib"))
+
+
+def _cache_folder(name: str) -> Finding:
+    folder = backend.cache_folder()
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        return Finding(
+            name, "missing", f"{folder} cannot be written: kept sets of digits are drawn anew", "chmod it"
+        )
+    return Finding(name, "ok", str(folder) + ("" if folder.exists() else ", made when it is first needed"))
+
+
+def _mnist(name: str) -> Finding:
+    from tinynet import data
+
+    folder = backend.cache_folder() / "mnist"
+    try:
+        sizes = [len(data.mnist(split=split)) for split in ("train", "test")]
+    except DataError as error:
+        if folder.is_dir():
+            return Finding(name, "missing", str(error))
+        how = f"copy its four .gz files to {folder}, or give --data FOLDER"
+        return Finding(name, "missing", "only needed for --data mnist", how)
+    return Finding(name, "ok", f"{sizes[0]:,} and {sizes[1]:,} digits in {folder}")
+
+
+def _precompile(name: str) -> Finding:
+    """One step of each net of the examples and one drawing: what runs once is compiled and kept."""
+    start = time.perf_counter()
+    steps = sum(_one_step(make) for make in _nets())
+    return Finding(name, "ok", f"kernels of {steps} nets are compiled, {time.perf_counter() - start:.1f} s")
+
+
+def _nets() -> Iterator[Callable[[], Any]]:
+    from tinynet import models
+
+    yield from (models.small_cnn, models.wide_cnn, models.row_rnn)
+
+
+def _one_step(make: Callable[[], Any]) -> int:
+    from tinynet import data, training
+
+    trainer = training.Trainer(make(), "adam", "cross_entropy", ["accuracy"])
+    trainer.fit(data.digits(128), batch_size=128, verbose="silent")
+    return trainer.steps
+
+
+_LOOKS: dict[str, Callable[[str], Finding]] = {
+    "tinynet": _tinynet,
+    "Python": _python,
+    "NumPy": _numpy,
+    "Numba": _numba,
+    "threading": _threading,
+    "kernel cache": _kernel_cache,
+    "CuPy": _cupy,
+    "packages": _packages,
+    "matplotlib": _matplotlib,
+    "cache folder": _cache_folder,
+    "MNIST": _mnist,
+}
