@@ -1,4 +1,4 @@
-"""What is fast and what is not, measured: ``python -m benchmarks kernels`` and ``python -m benchmarks train``.
+"""What is fast and what is not: ``python -m benchmarks kernels`` and ``python -m benchmarks train``.
 
 ============  ============================================================================================
 ``machine``   the facts that go with every figure: processor, versions, thread counts, commit

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from benchmarks import timing
-from tinynet.kernels.cpu.jit import parallel_kernel
+from tinynet.kernels.cpu.jit import kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers, tile_address
 
 _STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
@@ -17,11 +18,15 @@ _COPIES = tuple(4**k for k in range(7, 15))  # bytes moved (read and written): 1
 
 
 class Ceiling(NamedTuple):
-    """GFLOP/s of the best tile from registers, and GB/s (read + written) of copying, by bytes moved."""
+    """GFLOP/s of the best tile from registers, and GB/s (read + written) of copying, by bytes moved.
+
+    ``disturbed`` tells that other processes were at work each time, so that both may be too low.
+    """
 
     gflops: float
     tile: str
     copy: dict[int, float]
+    disturbed: bool
 
     def bandwidth(self, moved: int) -> float:
         """GB/s of a copy that moves about as many bytes: what fits into a cache is copied faster."""
@@ -33,40 +38,50 @@ class Ceiling(NamedTuple):
         return shares | ({"flops": flops / seconds / 1e9 / self.gflops} if flops else {})
 
 
-def measure(threads: int, budget: float) -> Ceiling:
-    """Measure both ceilings with ``threads`` threads; ``budget`` seconds for each figure."""
-    rates = {form: tile_rate(*form, threads, budget) for form in forms()}
+def measure(threads: int, budget: float, attempts: int) -> Ceiling:
+    """Measure both ceilings with ``threads`` threads: ``budget`` seconds for each figure."""
+    rates, spoiled = timing.undisturbed(
+        lambda: {form: tile_rate(*form, threads, budget) for form in forms()}, attempts
+    )
+    copies, spoiled_too = timing.undisturbed(
+        lambda: {size: copy_rate(size, threads, budget) for size in _COPIES}, attempts
+    )
     best = max(rates, key=rates.__getitem__)
-    copies = {size: copy_rate(size, threads, budget) for size in _COPIES}
-    return Ceiling(rates[best], "{} rows x {} vectors of {}".format(*best), copies)
+    tile = "{} rows x {} vectors of {}".format(*best)
+    return Ceiling(rates[best], tile, copies, spoiled or spoiled_too)
 
 
 def forms() -> list[tuple[int, int, int]]:
-    """(rows, vectors, lanes) of tiles that fill the registers; which of them is fastest, the machine decides."""
+    """(rows, vectors, lanes) of tiles that fill the registers; the machine decides which is fastest."""
     lanes, room = registers()
     return [(room // vectors, vectors, lanes) for vectors in (1, 2, 3, 4)]
 
 
 def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) -> float:
-    """GFLOP/s of one form of tile, on all threads, when its operands never leave the nearest cache."""
+    """GFLOP/s of one form of tile when its operands never leave the nearest cache, on all threads together.
+
+    The threads do not wait for each other, and of each the shortest time counts.
+    """
     tile, columns = tile_address(rows, vectors, lanes, False), vectors * lanes
-    out = np.zeros((threads, rows * columns), np.float32)
-    operands = np.full(columns, 1e-3, np.float32), np.zeros((1, 2), np.int64)
-    flops = 2 * rows * columns * _STEPS * threads
-    samples = timing.sample(lambda: _products(tile, *operands, out, _STEPS, columns), budget)
-    return flops / min(samples) / 1e9
+    numbers, segment = np.full(columns, 1e-3, np.float32), np.zeros((1, 2), np.int64)
+
+    def shortest(_: int) -> float:
+        out = np.zeros((rows, columns), np.float32)
+        return min(timing.sample(lambda: _products(tile, numbers, segment, out, _STEPS), budget))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(2 * rows * columns * _STEPS / s for s in pool.map(shortest, range(threads))) / 1e9
 
 
-@parallel_kernel
-def _products(tile, numbers, segment, out, steps, columns):
-    """Every thread runs the tile once, on the same few numbers all the time (strides of 0)."""
-    for t in numba.prange(len(out)):
-        target = address_of(out) + 4 * t * out.shape[1]
-        call_tile(
-            tile,
-            (address_of(numbers), 0, 0, address_of(numbers), 0, address_of(segment), 1, steps,
-             address_of(numbers), 0, target, columns, columns),
-        )  # fmt: skip
+@kernel
+def _products(tile, numbers, segment, out, steps):
+    """Run the tile once, on the same few numbers all the time (strides of 0)."""
+    columns = out.shape[1]
+    call_tile(
+        tile,
+        (address_of(numbers), 0, 0, address_of(numbers), 0, address_of(segment), 1, steps,
+         address_of(numbers), 0, address_of(out), columns, columns),
+    )  # fmt: skip
 
 
 def copy_rate(moved: int, threads: int, budget: float) -> float:

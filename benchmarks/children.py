@@ -26,7 +26,7 @@ class Child:
 
     def __init__(self, engine: str, threads: int):
         self.engine = engine
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", engine, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, cwd=ROOT,
@@ -62,6 +62,6 @@ class Child:
 
 
 def environment(engine: str, threads: int) -> dict[str, str]:
-    """This process's environment, with the same threads for all, and the allocator as this engine wants it."""
+    """This process's environment, the same threads for all, and the allocator as this engine wants it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     return inherited | dict.fromkeys(_THREADS, str(threads)) | ENGINES[engine].environment

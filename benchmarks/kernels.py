@@ -1,10 +1,9 @@
-"""``python -m benchmarks kernels``: every kernel, right first, then how fast, beside what the machine can do."""
+"""``python -m benchmarks kernels``: every kernel, first whether it is right, then how fast."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from benchmarks import machine, report, timing
 from benchmarks.cases import Case, all_cases
+from benchmarks.kernels_tables import tables_of
 from tinynet import kernels
 
 ROOMS = ("numpy", "fast")
@@ -20,14 +20,16 @@ LIMIT = 5e-5  # of the largest number in the right result: float32 sums of up to
 
 
 class Effort(NamedTuple):
-    """How much time is spent: rounds over both rooms, seconds for each in a round, real cases per kernel."""
+    """How much time is spent: rounds over both rooms, seconds for each in a round, how often a disturbed
+    measurement is tried, real cases per kernel."""
 
     rounds: int
     budget: float
+    attempts: int
     cases: int
 
 
-FULL, QUICK = Effort(5, 0.1, 100), Effort(1, 0.01, 1)
+FULL, QUICK = Effort(5, 0.1, 4, 100), Effort(1, 0.01, 1, 1)
 
 
 def add_arguments(verbs: Any) -> None:
@@ -35,7 +37,8 @@ def add_arguments(verbs: Any) -> None:
     parser = verbs.add_parser(
         "kernels",
         help="every kernel: errors, times, shares of the ceiling",
-        description="Check every kernel against plain loops and float64, then time it. Exit code 1: one is wrong.",
+        description="Check every kernel against plain loops and float64, then time it. "
+        "Exit code 1: a kernel is wrong.",
         epilog="example: python -m benchmarks kernels --only conv --only matmul --json conv.json",
     )
     parser.add_argument("--quick", action="store_true", help="one real case per kernel, little time for each")
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = QUICK if arguments.quick else FULL
     result = measure(cases, threads, effort)
     heading = f"# Kernels\n\n{machine.summary(result['machine'])}"
-    tables = _tables(result)
+    tables = tables_of(result)
     report.show(heading, tables)
     report.keep(arguments, result, heading, tables)
     return 1 if result["wrong"] else 0
@@ -82,7 +85,7 @@ def measure(cases: list[Case], threads: int, effort: Effort) -> dict[str, Any]:
     """All figures, fit for JSON."""
     from benchmarks import ceiling
 
-    top = ceiling.measure(threads, effort.budget)
+    top = ceiling.measure(threads, effort.budget, effort.attempts)
     rows = [_row(case, threads, effort, top) for case in _trimmed(cases, effort.cases)]
     return {
         "benchmark": "kernels",
@@ -107,37 +110,47 @@ def _trimmed(cases: list[Case], most: int) -> list[Case]:
 def _row(case: Case, threads: int, effort: Effort, top: Any) -> dict[str, Any]:
     given = case.arguments(np.random.default_rng(0))
     errors, faults = check(case, given)
-    row = {
-        "kernel": case.kernel, "case": case.label, "tiny": case.tiny, "flops": case.flops,
-        "bytes": moved(case, given), "errors": errors, "faults": faults, "disturbed": False, "rooms": {},
-    }  # fmt: skip
+    row = {"kernel": case.kernel, "case": case.label, "tiny": case.tiny, "errors": errors, "faults": faults}
     if not faults:
-        row["rooms"], row["disturbed"] = _times(case, given, threads, effort)
-        seconds = row["rooms"]["fast"]["median"]
-        row |= {
-            "gb_per_s": row["bytes"] / seconds / 1e9,
-            "share": top.shares(case.flops, row["bytes"], seconds),
-        }
-        row["gflops"] = case.flops / seconds / 1e9 if case.flops else None
+        rooms, disturbed = _times(case, given, threads, effort)
+        row |= {"rooms": rooms, "disturbed": disturbed}
+        row |= _rates(case, given, rooms["fast"]["median"], top)
     return row
+
+
+def _rates(case: Case, given: tuple, seconds: float, top: Any) -> dict[str, Any]:
+    """What the Numba kernel does in a second, and how much of the ceiling that is."""
+    flops, moved = case.flops, bytes_moved(case, given)
+    return {
+        "flops": flops,
+        "bytes": moved,
+        "gflops": flops / seconds / 1e9 if flops else None,
+        "gb_per_s": moved / seconds / 1e9,
+        "share": top.shares(flops, moved, seconds),
+    }
+
+
+def bytes_moved(case: Case, given: tuple) -> int:
+    """Bytes that must be moved at least: every array argument read once, every result written once."""
+    read = sum(v.nbytes for v in given if isinstance(v, np.ndarray))
+    return read + sum(result.nbytes for result in _results(case, given, "fast"))
 
 
 # --- is it right? ---
 
 
-def check(case: Case, given: tuple) -> tuple[dict[str, float], list[str]]:
+def check(case: Case, given: tuple) -> tuple[dict[str, float | None], list[str]]:
     """Errors of both rooms, relative to the largest number of the right result, and what is wrong in words.
 
     A tiny case is compared with the plain loops, a real one with whole-array operations in float64.
     """
-    truth_room = "reference" if case.tiny else "numpy"
-    truth = _results(case, tuple(map(_in_float64, given)), truth_room)
+    judge = "reference" if case.tiny else "numpy"
+    truth = _results(case, tuple(map(_in_float64, given)), judge)
     errors, faults = {}, []
     for room in ROOMS:
-        outcome = _compare(_results(case, given, room), truth)
-        errors[room] = outcome if isinstance(outcome, float) else float("inf")
-        if not errors[room] <= LIMIT:
-            faults.append(f"the {room} room differs from {truth_room}: {outcome}")
+        errors[room], fault = _judge(case, given, room, truth)
+        if fault:
+            faults.append(f"the {room} room, against {judge} in float64: {fault}")
     return errors, faults
 
 
@@ -154,24 +167,32 @@ def _results(case: Case, given: tuple, room: str) -> list[np.ndarray]:
     return returned + [given[i] for i in case.changed]
 
 
-def _compare(got: list[np.ndarray], truth: list[np.ndarray]) -> float | str:
-    """The largest error of all results, or in words why they cannot be compared."""
-    shapes, right = [a.shape for a in got], [a.shape for a in truth]
-    if shapes != right:
-        return f"shapes {shapes} instead of {right}"
-    return max(map(_error, got, truth))
+def _judge(case: Case, given: tuple, room: str, truth: list[np.ndarray]) -> tuple[float | None, str]:
+    """The largest relative error of the room's results, if it has one, and what is wrong in words."""
+    try:
+        got = _results(case, given, room)
+    except Exception as error:
+        return None, f"it raises {type(error).__name__}: {error}"
+    kinds, right = [_kind(a, a.dtype) for a in got], [_kind(a, _narrow(a.dtype)) for a in truth]
+    if kinds != right:
+        return None, f"it returns {', '.join(kinds)} instead of {', '.join(right)}"
+    error = max(map(_error, got, truth))
+    fault = "" if error <= LIMIT else f"it differs by {error:.1e} of the largest number"
+    return error if np.isfinite(error) else None, fault
+
+
+def _kind(array: np.ndarray, dtype: np.dtype) -> str:
+    return f"{dtype} {array.shape}"
+
+
+def _narrow(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype == np.float64 else dtype
 
 
 def _error(got: np.ndarray, truth: np.ndarray) -> float:
     scale = np.abs(truth).max(initial=0.0) or 1.0
     error = np.abs(got.astype(np.float64) - truth).max(initial=0.0) / scale
-    return float(error) if np.isfinite(error) else float("inf")
-
-
-def moved(case: Case, given: tuple) -> int:
-    """Bytes that must be moved: every array argument read once, every result written once."""
-    read = sum(v.nbytes for v in given if isinstance(v, np.ndarray))
-    return read + sum(result.nbytes for result in _results(case, given, "fast"))
+    return float(np.nan_to_num(error, nan=np.inf))
 
 
 # --- how fast? ---
@@ -184,7 +205,7 @@ def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict
     for _ in range(effort.rounds):
         for room in ROOMS:
             some, spoiled = timing.undisturbed(
-                lambda room=room: _samples(case, given, room, threads, effort.budget)
+                lambda room=room: _samples(case, given, room, threads, effort.budget), effort.attempts
             )
             samples[room] += some
             disturbed |= spoiled
@@ -213,68 +234,3 @@ def _blas_threads(count: int) -> Iterator[None]:
         yield
     finally:
         set_blas_threads(1)
-
-
-# --- tables ---
-
-
-def _tables(result: dict[str, Any]) -> list[report.Table]:
-    right = [row for row in result["rows"] if not row["faults"]]
-    tables = [_ceiling_table(result["ceiling"])]
-    tables += [_real_table([row for row in right if not row["tiny"]])]
-    tables += [_tiny_table([row for row in right if row["tiny"]])]
-    if result["wrong"]:
-        wrong = [[line] for line in result["wrong"]]
-        tables.append(report.Table("WRONG kernels, not timed", ["what differs"], wrong))
-    return tables
-
-
-def _ceiling_table(top: dict[str, Any]) -> report.Table:
-    rows = [["products from registers", f"{report.digits(top['gflops'])} GFLOP/s", top["tile"]]]
-    rows += [
-        ["copy", f"{report.digits(rate)} GB/s", f"{size >> 10} KiB moved"]
-        for size, rate in top["copy"].items()
-    ]
-    return report.Table("The ceiling, measured in this run", ["what", "rate", "with"], rows)
-
-
-def _real_table(rows: list[dict[str, Any]]) -> report.Table:
-    return report.Table(
-        "Kernels on real shapes",
-        ["kernel", "case", "error", "NumPy", "Numba", "quartiles", "faster", "GFLOP/s", "GB/s", "of ceiling"],
-        [_real_cells(row) for row in rows],
-        "Error: of the Numba kernel, relative to the largest number, against float64. Times are medians; faster: NumPy "
-        "over Numba. GB/s counts every argument and result once. Of ceiling: the share of the products from registers "
-        "(flops) or of a copy of as many bytes (copy), whichever is larger; a kernel that reads more than it writes, or "
-        "whose arguments lie in a cache, can pass 100 % of a copy. *: other processes disturbed all attempts.",
-    )
-
-
-def _real_cells(row: dict[str, Any]) -> list[str]:
-    fast, numpy = row["rooms"]["fast"], row["rooms"]["numpy"]
-    which, share = max(row["share"].items(), key=lambda item: item[1])
-    return [
-        row["kernel"] + ("*" if row["disturbed"] else ""),
-        row["case"],
-        f"{row['errors']['fast']:.0e}",
-        report.seconds(numpy["median"]),
-        report.seconds(fast["median"]),
-        f"{report.seconds(fast['low'])} to {report.seconds(fast['high'])}",
-        report.digits(numpy["median"] / fast["median"]),
-        report.digits(row["gflops"]) if row["gflops"] else "-",
-        report.digits(row["gb_per_s"]),
-        f"{100 * share:.0f} % {which}",
-    ]
-
-
-def _tiny_table(rows: list[dict[str, Any]]) -> report.Table:
-    return report.Table(
-        "Kernels on a tiny shape, the only one on which the plain loops are timed",
-        ["kernel", "case", "error", "reference", "NumPy", "Numba"],
-        [
-            [row["kernel"], row["case"], f"{row['errors']['fast']:.0e}"]
-            + [report.seconds(row["rooms"][room]["median"]) for room in ("reference", "numpy", "fast")]
-            for row in rows
-        ],
-        "Error: of the Numba kernel against the plain loops in float64. These times are mostly the cost of a call.",
-    )

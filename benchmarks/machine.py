@@ -56,7 +56,7 @@ def _git(*words: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's own name. Virtual machines may hide it, so family and model follow where Linux has them."""
+    """The processor's own name, with family and model where Linux has them: virtual machines hide names."""
     info = _read("/proc/cpuinfo")
     name = _field(info, "model name") or platform.processor() or platform.machine()
     family, model = _field(info, "cpu family"), _field(info, "model")
@@ -72,7 +72,7 @@ def instructions() -> list[str]:
 
 
 def caches() -> dict[str, str]:
-    """Sizes of the first core's caches, such as {"L1 data": "32K", "L2 unified": "1024K"}; empty if unknown."""
+    """Sizes of the first core's caches, such as {"L1 data": "32K"}; empty if unknown."""
     found = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind, size = (_read(folder / name).strip() for name in ("level", "type", "size"))
@@ -113,21 +113,17 @@ def blas() -> dict[str, str]:
 def summary(machine: dict[str, Any]) -> str:
     """The facts in a few lines of Markdown."""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    environment = (
-        " ".join(f"{name}={value}" for name, value in machine["environment"].items()) or "nothing set"
-    )
-    library = machine["blas"]
-    kernels = f" with {library['kernels']} kernels" if "kernels" in library else ""
-    caches_of = ", ".join(f"{name} {size}" for name, size in machine["caches"].items()) or "caches unknown"
-    return "\n".join(
-        [
-            f"* {machine['date']}, commit {machine['commit'] or 'unknown'}",
-            f"* {machine['cpu']}, {machine['cores']} cores, {' '.join(machine['instructions'])}; {caches_of}; "
-            f"{machine['memory_gib']} GiB; {machine['system']}",
-            f"* Python {machine['python']}, {packages}; BLAS: {library['name']} {library['version']}{kernels}",
-            f"* {machine['threads']} threads; environment: {environment}",
-        ]
-    )
+    environment = " ".join(f"{name}={value}" for name, value in machine["environment"].items())
+    caches_of = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
+    lines = [
+        f"{machine['date']}, commit {machine['commit'] or 'unknown'}",
+        f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['instructions'])}",
+        f"{caches_of or 'caches unknown'}; {machine['memory_gib']} GiB; {machine['system']}",
+        f"Python {machine['python']}, {packages}",
+        f"NumPy's BLAS: {' '.join(machine['blas'].values())}",
+        f"{machine['threads']} threads; environment: {environment or 'nothing set'}",
+    ]
+    return "\n".join(f"* {line}" for line in lines)
 
 
 def _field(text: str, name: str) -> str:

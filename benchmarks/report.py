@@ -43,19 +43,20 @@ def show(heading: str, tables: Sequence[Table]) -> None:
     from rich.console import Console
 
     console = Console()
+    console.print(heading, markup=False, highlight=False)
     for table in tables:
-        console.print(_drawn(table))
-        console.print(table.note, style="dim")
+        console.print(_drawn(table), table.note, markup=False, highlight=False)
 
 
 def _drawn(table: Table) -> Any:
     import rich.table
+    from rich.text import Text
 
     drawn = rich.table.Table(title=table.title, title_justify="left")
     for i, name in enumerate(table.columns):
         drawn.add_column(name, justify="left" if i < table.left else "right")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))
     return drawn
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SHORTEST_SAMPLE = 1e-4  # seconds: shorter calls are repeated within one sample, or the clock is what is timed
-ATTEMPTS = 4  # how often a disturbed measurement is made before the best one is kept, and marked
 
 
 class Spread(NamedTuple):
@@ -31,7 +30,7 @@ class Spread(NamedTuple):
 
 
 class Watch:
-    """How busy *others* kept the processors between ``start`` and ``stop``: other processes, or the host."""
+    """How busy others keep the processors from now on: other processes, or a virtual machine's host."""
 
     def __init__(self) -> None:
         self._before = self._now()
@@ -41,12 +40,12 @@ class Watch:
         return machine_busy(), time.process_time(), time.perf_counter()
 
     def others(self) -> float:
-        """Seconds of processor time that others have used since the watch was made; 0 where nobody can tell."""
+        """Seconds of processor time that others have used since the watch was made; 0 where unknown."""
         (busy, own, _), (busy_now, own_now, _) = self._before, self._now()
         return max(0.0, (busy_now - busy) - (own_now - own))
 
     def disturbed(self) -> bool:
-        """Whether others used more than a tenth of one core. The system counts in ticks: 20 ms are forgiven."""
+        """Whether others used over a tenth of one core. The system counts in ticks, so 20 ms are forgiven."""
         return self.others() > 0.02 + 0.1 * (time.perf_counter() - self._before[2])
 
 
@@ -60,23 +59,23 @@ def machine_busy() -> float:
     return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
 
 
-def undisturbed(measurement: Callable[[], Any]) -> tuple[Any, bool]:
-    """Repeat ``measurement()`` until nobody else used the machine meanwhile.
+def undisturbed(measurement: Callable[[], Any], attempts: int) -> tuple[Any, bool]:
+    """Repeat ``measurement()`` until nobody else used the machine meanwhile, ``attempts`` times at most.
 
-    Returns its result and whether all attempts were disturbed; then it is the result of the quietest one.
+    Returns its result and whether all attempts were disturbed; it is then the result of the quietest.
     """
-    attempts = []
-    for _ in range(ATTEMPTS):
+    made = []
+    for _ in range(attempts):
         watch = Watch()
         result = measurement()
         if not watch.disturbed():
             return result, False
-        attempts.append((watch.others(), len(attempts), result))
-    return min(attempts)[2], True
+        made.append((watch.others(), len(made), result))
+    return min(made)[2], True
 
 
 def sample(call: Callable[[], Any], budget: float, least: int = 3) -> list[float]:
-    """Seconds per call, over about ``budget`` seconds and at least ``least`` samples, after one call to warm up."""
+    """Seconds per call in samples over about ``budget`` seconds, at least ``least``; two calls warm up."""
     once = seconds_of(call, 1)
     repeats = max(1, round(SHORTEST_SAMPLE / max(min(once, seconds_of(call, 1)), 1e-7)))
     samples: list[float] = []

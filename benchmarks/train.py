@@ -30,14 +30,15 @@ REST = 0.1  # seconds between two turns, in which the threads of the engine befo
 
 
 class Effort(NamedTuple):
-    """How many rounds, and how many seconds each engine gets for each mode in a round."""
+    """Rounds; seconds for each engine and mode in a round, and before the first; tries when disturbed."""
 
     rounds: int
     seconds: float
     warm_up: float
+    attempts: int
 
 
-FULL, QUICK = Effort(9, 0.5, 1.0), Effort(2, 0.05, 0.05)
+FULL, QUICK = Effort(9, 0.5, 1.0, 4), Effort(2, 0.05, 0.05, 1)
 
 
 def add_arguments(verbs: Any) -> None:
@@ -45,30 +46,40 @@ def add_arguments(verbs: Any) -> None:
     parser = verbs.add_parser(
         "train",
         help="samples per second and memory, beside the peers that are installed",
-        description="Compare training (Adam) and inference with the installed peers. Exit code 1: an engine failed, "
-        "or computes other losses than the rest.",
-        epilog="example: python -m benchmarks train --nets a,b --batch 32,128 --json ab.json --markdown ab.md",
+        description="Compare training (Adam) and inference with the installed peers. "
+        "Exit code 1: an engine failed, or computes other losses than the rest.",
+        epilog="example: python -m benchmarks train --nets a,b --batch 32,128 --json ab.json",
     )
     parser.add_argument("--nets", type=_names, default=list(NETS), metavar="a,b,c,d", help="default: all")
     parser.add_argument("--batch", type=_numbers, metavar="N,N", help="default: 128, and 32 for net c")
-    parser.add_argument("--engines", type=_names, metavar="NAME,NAME", help=f"of {','.join(engines.ENGINES)}; "
-                        "default: tinynet and every installed peer")  # fmt: skip
-    parser.add_argument("--rounds", type=int, help=f"default: {FULL.rounds}")
-    parser.add_argument("--threads", type=int, default=2, help="of every engine; default: 2")
+    parser.add_argument(
+        "--engines",
+        type=_names,
+        metavar="NAME,NAME",
+        help=f"of {','.join(engines.ENGINES)}; default: tinynet and every installed peer",
+    )
+    parser.add_argument("--rounds", type=_count, help=f"default: {FULL.rounds}")
+    parser.add_argument("--threads", type=_count, default=2, help="of every engine; default: 2")
     parser.add_argument("--quick", action="store_true", help="two short rounds: a trial, not a measurement")
     report.add_file_options(parser)
     parser.set_defaults(run=run, fail=parser.error)
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"no name in {text!r}")
+    return names
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(word) for word in text.split(",")]  # argparse words the ValueError
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError("a batch has at least one sample")
-    return numbers
+    return [_count(word) for word in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -170,18 +181,18 @@ def _race(children: dict[str, Child], task: dict[str, Any], effort: Effort) -> d
         _tell(task, f"round {i + 1} of {effort.rounds}")
         for name in order[i % len(order) :] + order[: i % len(order)]:
             for mode in MODES:
-                _turn(children[name], mode, task["batch"], effort.seconds, figures[name][mode])
+                _turn(children[name], mode, task["batch"], effort, figures[name][mode])
     for one in [figures[name][mode] for name in children for mode in MODES]:
         one["samples_per_second"] = timing.Spread.of(one["rounds"])._asdict()
     return figures
 
 
-def _turn(child: Child, mode: str, batch: int, seconds: float, figures: dict[str, Any]) -> None:
+def _turn(child: Child, mode: str, batch: int, effort: Effort, figures: dict[str, Any]) -> None:
     """One engine's turn; repeated while others disturb it, and then the quietest is taken."""
     turns = []
-    for _ in range(timing.ATTEMPTS):
+    for _ in range(effort.attempts):
         time.sleep(REST)
-        turns.append(child.ask("run", mode=mode, seconds=seconds))
+        turns.append(child.ask("run", mode=mode, seconds=effort.seconds))
         if not turns[-1]["disturbed"]:
             break
     best = min(turns, key=lambda turn: (turn["disturbed"], turn["others"]))

@@ -8,8 +8,8 @@ from benchmarks.nets import NETS
 from benchmarks.report import Table, digits
 
 _SPEED_NOTE = (
-    "Medians of the rounds, quartiles in brackets. A ratio is the median over the rounds of tinynet over the peer. "
-    "*: some rounds were disturbed by other processes, again and again."
+    "Medians of the rounds, quartiles in brackets. A ratio is the median over the rounds of tinynet over the "
+    "peer. *: some rounds were disturbed by other processes, again and again."
 )
 
 
@@ -64,8 +64,8 @@ def _memory(names: list[str], comparisons: list[dict[str, Any]]) -> Table:
         "Peak memory of a training step, MiB",
         ["net", "batch", *names, "/ torch"],
         rows,
-        "Beyond what the process holds after its imports; in brackets the whole process. Each figure has its own "
-        "process, and two or three steps go before, so that compiling is not counted.",
+        "Beyond what the process holds after its imports; in brackets the whole process. Each figure has its "
+        "own process, and three steps go before, so that compiling is not counted.",
     )
 
 

@@ -22,19 +22,19 @@ NETS = {"small": "small_cnn", "wide": "wide_cnn"}  # functions of tinynet.models
 def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.options(__doc__)
+    parser.add_argument("--data", default="digits", help='"digits" (drawn), "mnist", or a folder of MNIST')
     parser.add_argument(
-        "--data", default="digits", help='"digits" (drawn), "mnist", or a folder of its files'
-    )
-    parser.add_argument(
-        "--net", choices=NETS, default="small", help="8 and 16 filters, or 32 and 64 and dropout"
+        "--net", choices=NETS, default="small", help="how many filters: 8 and 16, or 32 and 64"
     )
     parser.add_argument("--augment", action="store_true", help="warp the training digits, for the real MNIST")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, metavar="N", default=10)
+    parser.add_argument("--batch-size", type=int, metavar="N", default=128)
     parser.add_argument("--lr", type=float, default=0.002, help="the highest learning rate, after warming up")
     parser.add_argument("--optimizer", default="adam", help="adam, adamw or sgd")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="the same seed gives the same weights"
+    )
     parser.add_argument("--samples", type=int, metavar="N", help="use N digits only, to try things out")
     parser.add_argument("--out", default="runs/mnist", metavar="DIR", help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run folder")
@@ -46,9 +46,8 @@ def warm_cosine(optimizer: optim.Optimizer, steps: int) -> optim.Schedule:
     return optim.CosineLR(optimizer, steps, warmup=0.1)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(args: argparse.Namespace) -> int:
     """Train, evaluate, and leave a run folder; returns the exit code."""
-    args = options().parse_args(arguments)
     tn.seed(args.seed)
     train = runs.open_data(args.data, "train", args.samples, args.seed)
     test = runs.open_data(args.data, "test", args.samples)
@@ -57,14 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
         train = train.with_transform(transforms.Compose([affine, transforms.ElasticDeformation()]), args.seed)
 
     model = runs.make_model(NETS[args.net]).build((28, 28, 1)).to(args.device)
-    print(f"{model.summary()}\n")
     optimizer = optim.get(args.optimizer)(model.parameters(), lr=args.lr)
-    record = runs.Recorder(
-        args.out, NETS[args.net], data=args.data, device=args.device, parameters=model.summary().parameters
-    )
-    trainer = training.Trainer(
-        model, optimizer, nn.CrossEntropy(), ["accuracy", "confusion_matrix"], callbacks=[record]
-    )
+    facts = {"data": args.data, "device": args.device, "parameters": model.summary().parameters}
+    record = runs.Recorder(args.out, NETS[args.net], facts)
+    metrics = ["accuracy", "confusion_matrix"]
+    trainer = training.Trainer(model, optimizer, nn.CrossEntropy(), metrics, callbacks=[record])
+    print(f"{model.summary()}\n")
     trainer.fit(
         train,
         epochs=args.epochs,
@@ -85,4 +82,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.program(main))
+    sys.exit(cli.program(main, options()))

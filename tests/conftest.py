@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, settings
 import tinynet as tn
 
 settings.register_profile(
-    "tinynet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "tinynet",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("tinynet")
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "errors": set(),
     "backend": {"errors"},
-    "random": set(),
+    "random": {"errors"},
     "files": {"errors", "backend"},
     "tensor": {"errors", "backend"},
     "autograd": {"errors", "backend", "tensor"},
@@ -41,6 +41,7 @@ ANYTHING = {
     "__main__",
     "cli",
     "runs",
+    "pictures",
     "io",
     "examples",
 }  # the public face and what stands above the rooms
@@ -58,7 +59,7 @@ OUTSIDE = {
     "files": ({"numpy"}, {"safetensors"}),
     "data": ({"numpy"}, {"numba", "PIL"}),
     "training": ({"numpy"}, {"PIL", "rich", "matplotlib"}),
-    "runs": ({"numpy"}, {"PIL", "matplotlib"}),
+    "pictures": ({"numpy"}, {"PIL", "matplotlib"}),
     "cli": ({"numpy"}, {"numba", "PIL", "rich", "matplotlib", "safetensors", "cupy"}),
 }
 COMPILED = {"data.pen", "data.sampling"}  # modules of compiled loops, imported when the first digit is drawn

@@ -7,6 +7,7 @@ import pytest
 
 import tinynet as tn
 from tinynet import random
+from tinynet.errors import ArgumentError
 
 
 def test_the_same_seed_gives_the_same_stream():
@@ -62,3 +63,16 @@ def test_keys_are_fresh_and_fit_into_62_bits():
     assert len(set(keys)) == 1000
     assert all(0 <= key < 1 << 62 for key in keys)
     assert max(keys) > 1 << 61  # the upper bits are used
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "7", None, True])
+def test_a_seed_is_a_whole_number_of_at_least_0(value):
+    with pytest.raises(ArgumentError, match="a seed is an integer of at least 0"):
+        tn.seed(value)
+
+
+def test_numpys_integers_are_integers():
+    tn.seed(np.int64(7))
+    first = random.generator().random()
+    tn.seed(7)
+    assert random.generator().random() == first

@@ -16,12 +16,13 @@ from tinynet.random import seed
 from tinynet.tensor import Tensor, tensor
 
 if TYPE_CHECKING:
-    from tinynet import data, io, kernels, metrics, models, nn, ops, optim, training
+    import tinynet.kernels as kernels  # a folder of its own in the repository, see pyproject.toml
+    from tinynet import data, io, metrics, models, nn, ops, optim, training
 
 __version__ = "0.1.0"
 __all__ = [
-    "Op", "Tensor", "data", "device", "gradcheck", "io", "kernels", "metrics", "models", "nn", "no_grad", "ops",
-    "optim", "seed", "tensor", "training",
+    "Op", "Tensor", "data", "device", "gradcheck", "io", "kernels", "metrics", "models", "nn", "no_grad",
+    "ops", "optim", "seed", "tensor", "training",
 ]  # fmt: skip
 
 _ROOMS = {"data", "io", "kernels", "metrics", "models", "nn", "ops", "optim", "training"}

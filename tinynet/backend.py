@@ -123,9 +123,9 @@ def _require_libraries(cupy: Any) -> None:
         except TypeError:  # cuBLAS asks for a handle: its library was found
             continue
         except Exception as error:
-            suffix = "-cu12" if major == 12 else ""
+            command = f"pip install {package}" + ("-cu12" if major == 12 else "")
             raise DeviceError(
-                f"CuPy finds no {library.upper()} library ({error}). Install it: pip install {package}{suffix}"
+                f"CuPy finds no {library.upper()} library ({error}). Install it: {command}"
             ) from error
 
 

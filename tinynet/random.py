@@ -6,12 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.errors import ArgumentError
+
 _generator = np.random.Generator(np.random.PCG64(0))
 
 
 def seed(value: int) -> None:
-    """Restart the stream: the same seed on the same machine gives the same weights, bit for bit."""
+    """Restart the stream: the same seed on the same machine gives the same weights, bit for bit.
+
+    Raises :class:`ArgumentError` for anything but an integer of at least 0.
+    """
     global _generator
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
+        raise ArgumentError(f"seed={value!r}: a seed is an integer of at least 0")
     _generator = np.random.Generator(np.random.PCG64(value))
 
 

@@ -1,7 +1,8 @@
 """Run folders: what a training leaves behind, and how it is opened again.
 
-``run.json`` says which model it is, what it was trained on and what came out; ``weights.safetensors`` holds its
-parameters, ``history.json`` the numbers of each epoch, ``checkpoint.safetensors`` what ``--resume`` needs.
+``run.json`` says which model it is, what it was trained on and what came out; ``weights.safetensors`` holds
+its parameters, ``history.json`` the numbers of each epoch, ``checkpoint.safetensors`` all that ``--resume``
+needs.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ class Run:
 
 
 class Recorder(Callback):
-    """Leaves a run folder when ``fit`` ends, also after Ctrl-C: weights, history, and ``run.json`` with ``facts``.
+    """Leaves a run folder when ``fit`` ends, also after Ctrl-C: weights, history, facts in ``run.json``.
 
     To the facts come "epochs", "train_seconds" and "train_samples_per_second" of the fit as a whole: drawing,
     validation, writing, and in the first run on a machine compilation included.
     """
 
-    def __init__(self, folder: str | os.PathLike, model_name: str, **facts: Any):
-        self.folder, self.model_name, self.facts = Path(folder), model_name, facts
+    def __init__(self, folder: str | os.PathLike, model_name: str, facts: Mapping[str, Any]):
+        self.folder, self.model_name, self.facts = Path(folder), model_name, dict(facts)
         make_folder(self.folder)
         self.checkpoint = self.folder / CHECKPOINT
         self._begin, self._seen = 0.0, 0
@@ -83,7 +84,7 @@ def _samples_so_far(trainer: Trainer) -> int:
 
 
 def open_data(name: str, split: str = "train", n: int | None = None, seed: int = 0) -> data.Dataset:
-    """The digits called ``name``: "digits" (drawn), "mnist" (from the cache folder), or a folder of MNIST's files.
+    """The set called ``name``: "digits" (drawn), "mnist" (in the cache folder), or a folder of MNIST's files.
 
     ``n`` takes the first so many of them. The held-out drawn digits (``split="test"``) are the same for every
     seed, so that runs can be compared. Raises :class:`DataError` for files that are missing or damaged.
@@ -103,7 +104,7 @@ def make_model(name: str) -> Module:
 
 
 def save_run(folder: str | os.PathLike, model_name: str, trainer: Trainer, facts: Mapping[str, Any]) -> None:
-    """Write weights, history and ``run.json``, each whole or not at all, so that :func:`load_run` finds them."""
+    """Write weights, history and ``run.json``, each whole or not at all; :func:`load_run` reads them."""
     place = Path(folder)
     make_folder(place)
     trainer.model.save_weights(place / WEIGHTS)
@@ -164,8 +165,9 @@ def results(report: Report) -> dict[str, Any]:
 
 
 def report_text(report: Report, folder: str | os.PathLike | None = None) -> str:
-    """A report for people: a line of figures, the confusion matrix, and the files of the run folder if given."""
-    figures = f"held-out digits: accuracy {100 * report['accuracy']:.2f} %, loss {report.loss:.4f}, n = {report.n:,}"
+    """A report for people: a line of figures, the confusion matrix, and what is in the run folder, if any."""
+    accuracy = 100 * report["accuracy"]
+    figures = f"held-out digits: accuracy {accuracy:.2f} %, loss {report.loss:.4f}, n = {report.n:,}"
     written = "" if folder is None else f"\n\nin {folder}: {contents(folder)}"
     return f"\n{figures}\n{confusion_table(report['confusion_matrix'])}{written}"
 
@@ -182,6 +184,16 @@ def confusion_table(matrix: Any) -> str:
     return "\n".join([f"is\\read {head}", *rows])
 
 
+def as_json(facts: Any) -> str:
+    """JSON text with one line per entry of a dict or list, so that a matrix inside it stays in one line."""
+    if isinstance(facts, Mapping):
+        lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items()]
+    else:
+        lines = [f" {json.dumps(value)}" for value in facts]
+    left, right = "{}" if isinstance(facts, Mapping) else "[]"
+    return "\n".join([left, ",\n".join(lines), right])
+
+
 def write_json(path: str | os.PathLike, facts: Any) -> None:
-    """Write ``facts`` as JSON, whole or not at all."""
-    atomic_write(path, (json.dumps(facts, indent=1) + "\n").encode())
+    """Write :func:`as_json` of the facts, whole or not at all."""
+    atomic_write(path, (as_json(facts) + "\n").encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinynet import backend
+import tinynet.backend as backend
 from tinynet.errors import DTypeError, GraphError
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Tensor:
         self.index = 0  # which of the operation's outputs it is
         if requires_grad and data.dtype.kind != "f":
             raise DTypeError(
-                f"only floating-point tensors can require a gradient, got {data.dtype}. Use .astype('float32') first"
+                f"only floating-point tensors can require a gradient, got {data.dtype}. "
+                "Use .astype('float32') first"
             )
 
     @classmethod
@@ -111,7 +112,7 @@ class Tensor:
         return ops.astype(self, dtype)
 
     def to(self, device: str) -> Tensor:
-        """This tensor on ``device`` ("cpu", "cuda", "cuda:1"); the gradient passes back. No copy if there already."""
+        """This tensor on ``device``, "cpu" or "cuda:0"; no copy if it is there. The gradient passes back."""
         return ops.to_device(self, device)
 
     def __repr__(self) -> str:
@@ -187,8 +188,8 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         if self.requires_grad:
             raise GraphError(
-                "a tensor that requires a gradient cannot be written to in place, because the graph still needs "
-                "the old values. Use ops.where(mask, new, x), or change x.data under tn.no_grad()"
+                "a tensor that requires a gradient cannot be written to in place, because the graph still "
+                "needs the old values. Use ops.where(mask, new, x), or change x.data under tn.no_grad()"
             )
         self.data[_plain(index)] = _plain(value)
 

@@ -58,5 +58,5 @@ def installed() -> list[str]:
 
 
 def module_of(name: str) -> ModuleType:
-    """The engine's module; importing it imports no more than the module itself, its ``load`` does the rest."""
+    """The engine's module, which imports nothing heavy by itself: its ``load`` does."""
     return importlib.import_module(f"benchmarks.engines.{ENGINES[name].module}")

@@ -1,6 +1,6 @@
 """Numba kernels for NumPy arrays in float32; whatever they do not cover goes to the whole-array room."""
 
-from tinynet.kernels.arrays import *  # noqa: F403
+from tinynet.kernels.arrays import *
 from tinynet.kernels.cpu.conv import conv, conv_input_grad, conv_weight_grad
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf

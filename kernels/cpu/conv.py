@@ -21,6 +21,7 @@ from tinynet.kernels.geometry import Window
 
 
 def conv(x, weight, bias, window: Window, groups: int):
+    """y (N, *out, O) = x (N, *spatial, C) under weight (*kernel, C / groups, O), plus bias (O,)."""
     if not _is_float32(x, weight):
         return arrays.conv(x, weight, bias, window, groups)
     filters = weight.shape[-1]
@@ -34,6 +35,7 @@ def conv(x, weight, bias, window: Window, groups: int):
 
 
 def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
+    """grad_y (N, *out, O) back to x_shape: a convolution again, with the kernel turned by 180 degrees."""
     if not _is_float32(grad_y, weight):
         return arrays.conv_input_grad(grad_y, weight, x_shape, window, groups)
     plan = plan_input_grad(tuple(x_shape[1:-1]), x_shape[-1], weight.shape[-1], window, groups)
@@ -44,6 +46,7 @@ def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
 
 
 def conv_weight_grad(x, grad_y, window: Window, groups: int):
+    """(*kernel, C / groups, O): what each weight met, input times output gradient, over all pixels."""
     if not _is_float32(x, grad_y):
         return arrays.conv_weight_grad(x, grad_y, window, groups)
     channels, filters = x.shape[-1], grad_y.shape[-1]

@@ -88,7 +88,7 @@ def gru_backward(
     grad_states = np.empty(
         grad_inputs.shape, f4
     )  # of h @ w_hh + bias_hh: they differ in n, by the reset gate
-    grad_h = np.empty(h0.shape, f4)
+    grad_h = outside[-1].copy()
     _gru_backward(
         outside, gates, contiguous(h0), hs, grad_inputs, grad_states, grad_h, *tiles(w_hh.T, len(x))
     )
@@ -101,7 +101,6 @@ def gru_backward(
 def _gru_backward(outside, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, blocks, segment, bands):
     for band in numba.prange(bands):
         i, j = band * len(h0) // bands, (band + 1) * len(h0) // bands
-        grad_h[i:j] = outside[len(hs)][i:j]
         for t in range(len(hs) - 1, -1, -1):
             before = hs[t - 1] if t else h0
             for n in range(i, j):

@@ -44,7 +44,7 @@ def _choose_threading_layer() -> None:
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Have libgomp's idle threads spin for some 30 us before they sleep; it reads this once, when it is loaded.
+    """Have libgomp's idle threads spin for some 30 us before they sleep; it reads this when it is loaded.
 
     By default they spin for milliseconds. On a machine that other programs use too, that burns the time slice
     the thread needs for its next region: net (a) was seen to take 62 ms a step in place of 6.
@@ -122,7 +122,7 @@ def kernel(function: Callable) -> Any:
 
 
 def exact_kernel(function: Callable) -> Any:
-    """For formulas that lean on rounding: terms stay in the order written. Becomes part of its caller's loop."""
+    """For formulas that lean on rounding: terms keep the order written. Becomes part of its caller."""
     return _compiled(function, fastmath={"contract"}, forceinline=True)
 
 

@@ -76,8 +76,8 @@ def lstm_backward(
     if not is_plain(x, grad_hs, grad_cs, w_ih, w_hh, h0, c0, hs, cs, gates):
         return arrays.lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates)
     hs, cs, gates = time_major(hs), time_major(cs), time_major(gates)
-    grad, grad_h, grad_c = np.empty(gates.shape, f4), np.empty(h0.shape, f4), np.empty(h0.shape, f4)
-    outside = after_zeros(grad_hs), after_zeros(grad_cs)
+    outside, grad = (after_zeros(grad_hs), after_zeros(grad_cs)), np.empty(gates.shape, f4)
+    grad_h, grad_c = (steps[-1].copy() for steps in outside)
     _lstm_backward(*outside, gates, contiguous(c0), cs, grad, grad_h, grad_c, *tiles(w_hh.T, len(x)))
     grad_x, grad_w_ih, grad_bias = project_grad(grad, x, w_ih)
     return grad_x, grad_w_ih, state_weight_grad(h0, hs, grad), grad_bias, grad_h, grad_c
@@ -87,8 +87,6 @@ def lstm_backward(
 def _lstm_backward(grad_hs, grad_cs, gates, c0, cs, grad, grad_h, grad_c, weight, blocks, segment, bands):
     for band in numba.prange(bands):
         i, j = band * len(c0) // bands, (band + 1) * len(c0) // bands
-        grad_h[i:j] = grad_hs[len(cs)][i:j]
-        grad_c[i:j] = grad_cs[len(cs)][i:j]
         for t in range(len(cs) - 1, -1, -1):
             before = cs[t - 1] if t else c0
             for n in range(i, j):

@@ -21,6 +21,7 @@ _SMALL = 1 << 15  # products below this many multiplications go to NumPy: the ca
 
 
 def matmul(a, b):
+    """(M, K) @ (K, N)."""
     (m, k), n = a.shape, b.shape[1]
     if a.dtype != np.float32 or b.dtype != np.float32 or m * n * k < _SMALL:
         return arrays.matmul(a, b)
@@ -93,6 +94,7 @@ def _transpose(source, target):
 
 
 def bias_grad(grad_y):
+    """Sum over all axes but the last: (..., C) to (C,)."""
     features = grad_y.shape[-1]
     if grad_y.dtype != np.float32 or grad_y.size == 0:
         return arrays.bias_grad(grad_y)

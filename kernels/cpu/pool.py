@@ -2,8 +2,8 @@
 
 An array (N, D, H, W, C) is treated as its rows (N * D * H, W * C); images and sequences have axes of size 1
 in front. A plan lists the taps of the window: for each, how far its input row and column lie from stride
-times the output's, and at which output columns it falls on the input and not on the padding. The backwards run
-over the rows of the *input* and fetch what the outputs send there: no two threads write to one place.
+times the output's, and at which output columns it falls on the input and not on the padding. The backwards
+run over the rows of the *input* and fetch what the outputs send there: no two threads write to one place.
 
 Inner loops index with np.uint64: with signed numbers Numba would test each index for being negative (counted
 from the end), and the compiler could use no vector instructions.
@@ -67,9 +67,9 @@ def _is_halving(window: Window) -> bool:
 
 def max_pool(x: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Largest value in each window, and the index of its tap."""
-    plan = _plan(x.shape[1:-1], window)
-    if not _is_plain(x) or 0 in plan.out:
+    if not _is_plain(x):
         return arrays.max_pool(x, window)
+    plan = _plan(x.shape[1:-1], window)
     shape = (len(x), *plan.out, x.shape[-1])
     y, where = np.empty(shape, np.float32), np.empty(shape, np.uint8 if len(plan.taps) <= 256 else np.int32)
     if _is_halving(window):
@@ -97,9 +97,9 @@ def max_pool_backward(
 
 def avg_pool(x: np.ndarray, window: Window, count_padding: bool) -> np.ndarray:
     """Mean over each window."""
-    plan = _plan(x.shape[1:-1], window)
-    if not _is_plain(x) or 0 in plan.out:
+    if not _is_plain(x):
         return arrays.avg_pool(x, window, count_padding)
+    plan = _plan(x.shape[1:-1], window)
     y = np.empty((len(x), *plan.out, x.shape[-1]), np.float32)
     _avg_pool(_rows(x), _rows(y), _divisor(plan, count_padding), plan.taps, plan.grid)
     return y

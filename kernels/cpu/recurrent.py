@@ -148,20 +148,20 @@ def rnn_backward(
     if not is_plain(x, grad_hs, w_ih, w_hh, h0, hs):
         return arrays.rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation)
     hs = time_major(hs)
-    grad, grad_h = np.empty(hs.shape, f4), np.empty(h0.shape, f4)
-    _rnn_backward(after_zeros(grad_hs), hs, grad, grad_h, activation == "relu", *tiles(w_hh.T, len(x)))
+    grad, outside = np.empty(hs.shape, f4), after_zeros(grad_hs)
+    grad_h = outside[-1].copy()
+    _rnn_backward(outside, hs, grad, grad_h, activation == "relu", *tiles(w_hh.T, len(x)))
     grad_x, grad_w_ih, grad_bias = project_grad(grad, x, w_ih)
     return grad_x, grad_w_ih, state_weight_grad(h0, hs, grad), grad_bias, grad_h
 
 
 @parallel_kernel
-def _rnn_backward(grad_hs, hs, grad, grad_h, relu, weight, blocks, segment, bands):
+def _rnn_backward(outside, hs, grad, grad_h, relu, weight, blocks, segment, bands):
     for band in numba.prange(bands):
         i, j = band * len(grad_h) // bands, (band + 1) * len(grad_h) // bands
-        grad_h[i:j] = grad_hs[len(hs)][i:j]
         for t in range(len(hs) - 1, -1, -1):
             _rnn_activate_grad(grad_h[i:j], hs[t][i:j], grad[t][i:j], relu)
-            add_product(grad[t][i:j], weight, grad_hs[t][i:j], grad_h[i:j], blocks, segment)
+            add_product(grad[t][i:j], weight, outside[t][i:j], grad_h[i:j], blocks, segment)
 
 
 @kernel

@@ -201,6 +201,22 @@ def test_repr_shows_the_structure_with_parameters():
     ]
 
 
+@pytest.mark.parametrize(
+    "layer, text",
+    [
+        (nn.ConvTranspose2D(4, 2, stride=2), "ConvTranspose2D(4, 2, stride=2)"),
+        (nn.LSTM(8, bidirectional=True), "LSTM(8, bidirectional=True)"),
+        (nn.SimpleRNN(8, activation="relu"), "SimpleRNN(8, activation='relu')"),
+        (nn.BatchNorm(0.99), "BatchNorm(momentum=0.99)"),
+        (nn.MaxPool2D(3, stride=2), "MaxPool2D(size=3, stride=2)"),
+        (nn.Dropout(0.5), "Dropout()"),
+        (nn.CrossEntropy(label_smoothing=0.1), "CrossEntropy(label_smoothing=0.1)"),
+    ],
+)
+def test_layers_print_what_differs_from_the_defaults(layer, text):
+    assert repr(layer).partition("  #")[0] == text
+
+
 def test_parameters_print_themselves():
     assert repr(nn.Parameter()) == "parameter(no size yet)"
     assert repr(nn.Parameter([1.0])).startswith("parameter([1.]")

@@ -13,9 +13,9 @@ NAMES = sorted(gradcheck_cases)
 
 # These accept whole numbers as well, as in NumPy.
 ANY_NUMBERS = {
-    "abs", "add", "astype", "broadcast_to", "clip", "concat", "expand_dims", "flatten", "flip", "getitem", "max",
-    "maximum", "min", "minimum", "mul", "neg", "pad", "pow", "reshape", "split", "squeeze", "stack", "sub", "sum",
-    "to_device", "transpose", "where",
+    "abs", "add", "astype", "broadcast_to", "clip", "concat", "expand_dims", "flatten", "flip",
+    "getitem", "max", "maximum", "min", "minimum", "mul", "neg", "pad", "pow", "reshape", "split",
+    "squeeze", "stack", "sub", "sum", "to_device", "transpose", "where",
 }  # fmt: skip
 
 

@@ -38,6 +38,21 @@ def same_weights():
     return same
 
 
+@pytest.fixture(scope="session")
+def state_of():
+    """A function that lists everything a training leaves behind."""
+
+    def state(trainer):
+        return {
+            **{f"model.{k}": v for k, v in trainer.model.state_dict().items()},
+            **{f"optimizer.{k}": np.asarray(v) for k, v in trainer.optimizer.state_dict().items()},
+            "random": str(tn.random.get_state()),
+            "history": str(trainer.history.epochs),
+        }
+
+    return state
+
+
 def bits(value):
     array = np.asarray(value)
     return array.shape, array.dtype, array.tobytes()

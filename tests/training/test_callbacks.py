@@ -64,6 +64,16 @@ def test_a_wrong_moment_is_refused():
         LambdaCallback(on_epoch_ends=print)
 
 
+@pytest.mark.parametrize("wrong", [EarlyStopping, print])
+def test_what_is_no_callback_is_refused(make_trainer, data, wrong):
+    with pytest.raises(ArgumentError, match=rf"{wrong.__name__} is no Callback object.*: {wrong.__name__}\("):
+        run(make_trainer(), data, 1, wrong)
+
+
+def test_a_single_callback_needs_no_list(make_trainer, data):
+    assert len(make_trainer().fit(*data, epochs=9, callbacks=EarlyStopping("loss", 1, 9.0), verbose=0)) == 2
+
+
 # --- early stopping ---
 
 

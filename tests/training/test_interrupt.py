@@ -71,9 +71,18 @@ def test_a_second_ctrl_c_interrupts_at_once(make_trainer, data):
     assert type(caught.value) is KeyboardInterrupt and told == []
 
 
+def test_without_ctrl_c_and_after_an_error_the_handler_comes_back_too(make_trainer, data):
+    before = signal.getsignal(signal.SIGINT)
+    make_trainer().fit(*data, verbose=0)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ZeroDivisionError):
+        make_trainer().fit(*data, callbacks=[LambdaCallback(on_batch_end=lambda t: 1 // 0)], verbose=0)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_ctrl_c_in_the_last_batch_is_not_swallowed(make_trainer, data):
     trainer = make_trainer()
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(TrainingInterrupted, match="interrupted after the last epoch; the weights are kept"):
         trainer.fit(*data, epochs=1, batch_size=32, callbacks=[PressCtrlC(3)], verbose=0)
     assert len(trainer.history) == 1
 

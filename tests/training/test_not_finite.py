@@ -53,14 +53,15 @@ def test_inputs_that_are_not_finite_are_named_and_the_weights_are_those_before_t
     x, y = data
     x = x.copy()
     x[70, 2] = value
-    trainer, weights = make_trainer(), []
-    note = LambdaCallback(on_batch_end=lambda t: weights.append(t.model.state_dict()))
+    trainer, kept = make_trainer(), []
+    note = LambdaCallback(on_batch_end=lambda t: kept.append((t.model.state_dict(), tn.random.get_state())))
     with pytest.raises(NotFiniteError) as caught:
         fit(trainer, Unchecked(x, y), batch_size=10, shuffle=False, callbacks=[note])
     assert "epoch 1, batch 8 of 10: the loss is nan. The input of sample 70 holds NaN or inf" in str(
         caught.value
     )
-    assert len(weights) == 7 and same_weights(trainer.model, weights[-1])  # running statistics, too
+    assert len(kept) == 7 and same_weights(trainer.model, kept[-1][0])  # running statistics, too
+    assert tn.random.get_state() == kept[-1][1]
 
 
 def test_several_bad_samples_are_listed(make_trainer, data):

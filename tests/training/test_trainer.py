@@ -342,7 +342,7 @@ def test_predict_refuses_a_shuffled_loader(make_trainer, data):
 
 def test_the_model_delegates(data):
     model = nn.Sequential(nn.Dense(3))
-    model.compile("sgd", "cross_entropy", ["accuracy"], lr=0.5)
+    assert model.compile("sgd", "cross_entropy", ["accuracy"], lr=0.5) is model
     history = model.fit(*data, epochs=3, verbose=0)
     assert history["loss"][-1] < history["loss"][0]
     assert model.evaluate(*data).loss < history["loss"][0]

@@ -1,14 +1,13 @@
 """The command line: ``python -m tinynet VERB``, or ``tinynet VERB``.
 
-Exit codes: 0 all went well, 1 a check failed, 2 wrong use, 130 after Ctrl-C. A user's mistake ends with one line
-that says what was wrong, and with a traceback only under ``--debug``.
+Exit codes: 0 all went well, 1 a check failed, 2 wrong use, 130 after Ctrl-C. A user's mistake ends with one
+line that says what was wrong, and with a traceback only under ``--debug``.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,14 +19,22 @@ TRAININGS = {"mnist": "train_mnist", "rnn": "train_rnn"}  # name on the command 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb, and return the exit code; ``arguments`` are those of the process unless given."""
-    return program(_run_verb, arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        _parser().print_help()
+        return 2
+    return program(_run_verb, _parser(), given)
 
 
-def program(body: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
-    """Run ``body(arguments)`` as a program: errors that are meant for the person become one line and a code."""
+def program(
+    body: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run ``body(parsed arguments)``; an error that is meant for people becomes one line and an exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return body(given)
+        return body(parser.parse_args(given))
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 130
@@ -48,13 +55,10 @@ def options(description: str | None, **settings: Any) -> argparse.ArgumentParser
 
 def emit(target: str | None, facts: Any, text: str) -> None:
     """Print the text and write the facts as JSON to the file ``target``; for "-" print the JSON instead."""
-    if target == "-":
-        print(json.dumps(facts, indent=1))
-        return
-    print(text)
-    if target:
-        from tinynet.runs import write_json
+    from tinynet.runs import as_json, write_json
 
+    print(as_json(facts) if target == "-" else text)
+    if target is not None and target != "-":
         write_json(target, facts)
 
 
@@ -63,12 +67,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _run_verb(arguments: list[str]) -> int:
-    parser = _parser()
-    if not arguments:
-        parser.print_help()
-        return 2
-    args = parser.parse_args(arguments)
+def _run_verb(args: argparse.Namespace) -> int:
     module, _, function = args.run.partition(":")
     return getattr(importlib.import_module(f"tinynet.cli.{module}"), function)(args)
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from tinynet.errors import DataError, DeviceError
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: ``state`` is "ok", "missing" (it goes on without), or "broken" (the doctor's exit code is 1)."""
+    """One line: ``state`` is "ok", "missing" (it goes on without), or "broken" (the exit code is 1)."""
 
     name: str
     state: str
@@ -58,10 +57,10 @@ def _tinynet(name: str) -> Finding:
 
 
 def _python(name: str) -> Finding:
-    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {_cores()} cores"
-    if sys.version_info < (3, 11):
-        return Finding(name, "broken", text, "3.11 or newer is needed")
-    return Finding(name, "ok", text)
+    where = f"{platform.system()} {platform.machine()}, {_cores()} cores"
+    return Finding(
+        name, "ok", f"{platform.python_version()} on {where}"
+    )  # an older one does not come this far
 
 
 def _cores() -> int:

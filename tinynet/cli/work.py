@@ -18,7 +18,10 @@ from tinynet.errors import ArgumentError, DataError
 
 def train(args: Namespace) -> int:
     """Hand over to an example, which is installed with the package."""
-    return importlib.import_module(f"tinynet.examples.{TRAININGS[args.what]}").main(args.options)
+    example = importlib.import_module(f"tinynet.examples.{TRAININGS[args.what]}")
+    parser = example.options()
+    parser.prog = f"tinynet train {args.what}"
+    return example.main(parser.parse_args(args.options))
 
 
 def evaluate(args: Namespace) -> int:
@@ -106,6 +109,7 @@ def bench(args: Namespace) -> int:
     root = Path(tinynet.__file__).resolve().parents[1]
     if not (root / "benchmarks" / "__main__.py").is_file():
         raise ArgumentError(
-            "the benchmarks are no part of the installed package: run python -m benchmarks in a clone of the repository"
+            "the benchmarks are no part of the installed package: run python -m benchmarks in a clone of the "
+            "repository"
         )
     return subprocess.run([sys.executable, "-m", "benchmarks", *args.options], cwd=root).returncode

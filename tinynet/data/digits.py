@@ -39,7 +39,7 @@ def digits(
     style that a person can read, the same digits always. ``setting`` is another :class:`DigitStyle`, or
     ``"wide"`` or ``"readable"``. Digit i of epoch e depends on (seed, split, e, i) and the style alone.
 
-    ``cache=True`` keeps a fixed set in the cache folder, where the next run finds it, checked. Drawing needs Numba.
+    ``cache=True`` keeps a fixed set in the cache folder, where the next run finds it. Drawing needs Numba.
     Raises :class:`ArgumentError` for arguments that make no sense, alone or together.
     """
     if split not in _SPLITS:

@@ -19,7 +19,8 @@ def bilinear(x, places, fill, out):
             for c in range(width):
                 row, col = places[n, r, c, 0], places[n, r, c, 1]
                 if not (-1.0 < row < height and -1.0 < col < width):
-                    out[n, r, c] = fill
+                    for k in range(channels):
+                        out[n, r, c, k] = fill
                     continue
                 top, left = int(np.floor(row)), int(np.floor(col))
                 down, right = row - np.float32(top), col - np.float32(left)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tinynet import nn, ops
 from tinynet.errors import ArgumentError, ShapeError, by_x, unknown_name
+from tinynet.nn.checks import whole
 from tinynet.tensor import Tensor
 
 _RANKS: dict[int, tuple[type[nn.Module], ...]] = {
@@ -33,6 +34,7 @@ class UNet(nn.Module):
             raise ArgumentError(f"rank={rank!r}: 2 for images, 3 for volumes")
         if upsample not in ("transpose", "linear"):
             raise unknown_name("upsample", upsample, ("transpose", "linear"))
+        whole(base, "base"), whole(depth, "depth")
         self.base, self.depth, self.classes, self.rank, self.upsample = base, depth, classes, rank, upsample
         conv, _, pool, _ = _RANKS[rank]
         filters = [base * 2**level for level in range(depth)]
@@ -51,9 +53,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.rank + 2:
-            raise ShapeError(
-                f"got {by_x(x.shape)}, {x.ndim} axes, but rank={self.rank} needs {self.rank + 2}"
-            )
+            batch = " For a single sample add the batch axis: x[None]." if x.ndim == self.rank + 1 else ""
+            needed = f"rank={self.rank} needs {self.rank + 2}"
+            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but {needed}.{batch}")
         skips = []
         for block in self.down:
             skips.append(block(x))

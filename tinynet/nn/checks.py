@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any
 
 from tinynet.errors import ArgumentError, unknown_name
@@ -21,7 +22,7 @@ def whole(value: Any, name: str) -> int:
 
 def share(value: Any, name: str) -> float:
     """``value`` if it is a number from 0 up to, but not including, 1."""
-    if not 0 <= value < 1:
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise ArgumentError(f"{name}={value!r}: give a number from 0 up to, but not including, 1")
     return float(value)
 

@@ -28,6 +28,7 @@ class _Conv(Layer):
     _right_call = "{1}, {2}, in_channels={0}"
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         cls.ndim, cls.axes = cls.rank + 2, _AXES[cls.rank]
 
     def __init__(

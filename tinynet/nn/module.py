@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tinynet import backend
 from tinynet.backend import is_array
 from tinynet.errors import ArgumentError, TinynetError
+from tinynet.nn.arguments import check_call
 from tinynet.nn.parameter import Parameter
 from tinynet.nn.trail import calls, locate, record_call
 from tinynet.tensor import Tensor
@@ -40,11 +40,11 @@ class Module:
     _hooks: tuple[Hook, ...] = ()
     _buffers: tuple[str, ...] = ()
     _trainer: Any = None
-    _right_call: str = ""  # how positional arguments given in excess are written, e.g. "{1}, in_features={0}"
+    _right_call: str = ""  # see check_call
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
-        if cls._right_call and len(args) > 1:
-            _check_positional(cls, args)
+        if cls.__module__.startswith("tinynet."):
+            check_call(cls, cls._right_call, args, settings)
         return super().__new__(cls)
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
@@ -253,11 +253,15 @@ class Module:
         loss: Any = "cross_entropy",
         metrics: Iterable[Any] = ("accuracy",),
         lr: float | None = None,
-    ) -> None:
-        """Choose how :meth:`fit` trains: names or objects; ``lr`` is the optimiser's own default if None."""
+    ) -> Module:
+        """Choose how :meth:`fit` trains: names or objects; ``lr`` is the optimiser's own default if None.
+
+        Returns the model itself.
+        """
         from tinynet.training import Trainer
 
         self._trainer = Trainer.compiled(self, optimizer, loss, metrics, lr)
+        return self
 
     def fit(self, *data: Any, **settings: Any) -> Any:
         """Train on ``(x, y)`` or a loader; arguments and result as :meth:`tinynet.training.Trainer.fit`."""
@@ -310,16 +314,3 @@ def _found_in(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _check_positional(cls: type, args: tuple) -> None:
-    """More positional arguments than ``cls`` takes: show the call that was probably meant."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    leading = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(args) > len(leading):
-        right = cls._right_call.format(*args)  # type: ignore[attr-defined]
-        got = ", ".join(map(repr, args))
-        raise ArgumentError(
-            f"{cls.__name__}({got}): only {', '.join(leading)} may stand without a name. "
-            f"Write {cls.__name__}({right})"
-        )

@@ -59,9 +59,8 @@ def load(module: Module, arrays: Mapping[str, Any], strict: bool) -> LoadReport:
     own = _arrays(module)
     report = _compare(own, arrays)
     if strict and not report.complete:
-        raise CheckpointError(
-            f"these weights belong to another model: {str(report).replace('loaded', 'fit:', 1)}"
-        )
+        problems = "\n".join(report.problems())
+        raise CheckpointError(f"these weights belong to another model, {report.share} fit\n{problems}")
     for name in report.loaded:
         own[name][...] = _on_the_side_of(own[name], arrays[name])
     return report

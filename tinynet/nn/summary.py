@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tinynet import kernels
 from tinynet.autograd import no_grad
 from tinynet.backend import DEFAULT_DTYPE, device_of, to_device
 from tinynet.errors import ArgumentError, by_x
+from tinynet.nn.arguments import arguments
 from tinynet.nn.trail import Step, record_call
 from tinynet.tensor import Tensor
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tinynet.nn.module import Module
 
 Shape = tuple[int, ...]
+
+_PLAIN = (bool, int, float, str, tuple)  # what is printed of the settings of a layer, besides functions
 
 
 def dry_run(model: Module, input_shape: Iterable[int]) -> list[Step]:
@@ -205,13 +208,10 @@ def _count(module: Module) -> str:
 
 def _settings(module: Module) -> str:
     """The constructor's arguments as far as they differ from the defaults, read back from the attributes."""
-    parts = []
-    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
+    parts, kind = [], cast(Any, type(module))
+    for name, parameter in arguments(kind).items():
         value = getattr(module, name, parameter.default)
-        plain = (
-            value is None or isinstance(value, (bool, int, float, str, tuple)) or inspect.isfunction(value)
-        )
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not plain:
+        if not (value is None or isinstance(value, _PLAIN) or inspect.isfunction(value)):
             continue
         text = value.__name__ if inspect.isfunction(value) else repr(value)
         if parameter.default is parameter.empty:

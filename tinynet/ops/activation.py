@@ -6,7 +6,7 @@ import math
 
 from tinynet import kernels
 from tinynet.autograd import Op
-from tinynet.backend import array_module
+from tinynet.backend import Array, array_module
 from tinynet.errors import ShapeError
 from tinynet.ops.checks import TensorLike, floats, one_axis
 from tinynet.tensor import Tensor
@@ -124,7 +124,7 @@ def gelu(x: TensorLike, approximate: bool = False) -> Tensor:
     return (GeluTanh if approximate else Gelu).apply(floats(x, "gelu"))
 
 
-def stable_sigmoid(x):
+def stable_sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) on arrays; only exp(-abs(x)) is formed, so nothing overflows."""
     xp = array_module(x)
     e = xp.exp(-xp.abs(x))
@@ -163,7 +163,7 @@ def tanh(x: TensorLike) -> Tensor:
     return Tanh.apply(floats(x, "tanh"))
 
 
-def stable_softplus(x):
+def stable_softplus(x: Array) -> Array:
     """log(1 + exp(x)) on arrays, as max(x, 0) + log(1 + exp(-abs(x)))."""
     xp = array_module(x)
     return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))

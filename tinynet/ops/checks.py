@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,11 @@ def one_axis(axis: Any, shape: tuple[int, ...], name: str) -> int:
     if isinstance(axis, int) and 0 <= axis < len(shape):
         return axis
     return axes_of((integer(axis, "axis"),), shape, name)[0]
+
+
+def inverse_order(axes: Sequence[int]) -> tuple[int, ...]:
+    """The order of axes that undoes a transposition by ``axes``."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def check_reduction(reduction: str) -> None:

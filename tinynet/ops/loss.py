@@ -139,24 +139,25 @@ def cross_entropy(
             "For yes or no use bce_with_logits"
         )
     rows = logits if logits.ndim == 2 else reshape(logits, -1, logits.shape[-1])
-    warn_of_probabilities("cross_entropy", rows.data)
     weights = None if class_weight is None else _class_weights(class_weight, logits)
     if array.dtype.kind == "f":
         losses, total = _against_probabilities(rows, logits, array, weights, label_smoothing, ignore_index)
     else:
         labels = class_labels("cross_entropy", array, logits, ignore_index)
         losses, total = _against_labels(rows, labels, weights, label_smoothing, ignore_index)
+    warn_of_probabilities("cross_entropy", rows.data)
     if reduction == "none":
         return reshape(losses, logits.shape[:-1])
     return sum_over(losses) / total if reduction == "mean" else sum_over(losses)
 
 
 def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
-    weights = constant(class_weight, "class_weight").astype(logits.dtype)
+    xp = array_module(logits.data)
+    weights = xp.asarray(constant(class_weight, "class_weight"), dtype=logits.dtype)
     if weights.shape != logits.shape[-1:] or weights.min() < 0:
         raise ArgumentError(
             f"class_weight needs one number of at least 0 for each of {logits.shape[-1]} classes, got "
-            f"{np.array2string(weights, threshold=10)} of shape {weights.shape}"
+            f"{weights.tolist()}"
         )
     return weights
 
@@ -216,8 +217,10 @@ def bce_with_logits(
     check_reduction(reduction)
     logits, array = logits_and_target("bce_with_logits", logits, target)
     array = shares("bce_with_logits", array, logits)
-    weight = None if pos_weight is None else constant(pos_weight, "pos_weight").astype(logits.dtype)
-    return _reduce(BceWithLogits.apply(logits, target=array, pos_weight=weight), reduction)
+    if pos_weight is not None:
+        xp = array_module(logits.data)
+        pos_weight = xp.asarray(constant(pos_weight, "pos_weight"), dtype=logits.dtype)
+    return _reduce(BceWithLogits.apply(logits, target=array, pos_weight=pos_weight), reduction)
 
 
 def dice(logits: TensorLike, target: TensorLike, *, smooth: float = 1.0) -> Tensor:

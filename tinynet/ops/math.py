@@ -13,6 +13,7 @@ from tinynet.tensor import Tensor, as_tensor
 
 
 def apply_to_pair(op: type[Op], a: TensorLike, b: TensorLike) -> Tensor:
+    """``op`` on two tensors of one dtype and device; shapes that do not fit raise :class:`ShapeError`."""
     a, b = pair(a, b, op.__name__)
     try:
         return op.apply(a, b)

@@ -10,7 +10,7 @@ import numpy as np
 from tinynet.autograd import Op
 from tinynet.backend import array_module
 from tinynet.errors import ShapeError
-from tinynet.ops.checks import TensorLike, axes_of, floats
+from tinynet.ops.checks import TensorLike, axes_of, floats, inverse_order
 from tinynet.tensor import Axis, Tensor, as_tensor
 
 
@@ -97,7 +97,7 @@ def _rows(x: Any, axes: tuple[int, ...]) -> Any:
 def _unrows(rows: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
     """The way back from :func:`_rows`."""
     order = (*(i for i in range(len(shape)) if i not in axes), *axes)
-    return rows.reshape([shape[i] for i in order]).transpose(np.argsort(order))
+    return rows.reshape([shape[i] for i in order]).transpose(inverse_order(order))
 
 
 class Max(Op):

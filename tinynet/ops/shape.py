@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tinynet.autograd import Op
 from tinynet.backend import array_module
 from tinynet.errors import ArgumentError, DTypeError, ShapeError
-from tinynet.ops.checks import TensorLike, axes_of, integer, one_axis
+from tinynet.ops.checks import TensorLike, axes_of, integer, inverse_order, one_axis
 from tinynet.tensor import Axis, Tensor, as_tensor
 
 
@@ -63,7 +61,7 @@ class Transpose(Op):
         return x.transpose(axes)
 
     def backward(self, grad):
-        return grad.transpose(np.argsort(self.axes))
+        return grad.transpose(inverse_order(self.axes))
 
 
 def transpose(x: TensorLike, *axes: Any) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinynet import ops
 from tinynet.kernels.geometry import Window
-from tinynet.ops.checks import TensorLike
+from tinynet.ops.checks import TensorLike, inverse_order
 from tinynet.ops.conv import transposed_window
 from tinynet.ops.window import Padding, Size, make_window, pool_window
 from tinynet.tensor import Tensor, as_tensor
@@ -109,7 +109,7 @@ def conv_simple(
     x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, *,
     stride: Size = 1, padding: Padding = "valid", dilation: Size = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """The sum over all taps of (what the windows see through the tap) @ (the weight of the tap), per group."""
+    """The sum over all taps of (what the windows see through it) @ (the weight of the tap), per group."""
     x, weight = as_tensor(x), as_tensor(weight)
     window = make_window(x.shape[1:-1], weight.shape[:-2], stride, padding, dilation)
     results = []
@@ -190,7 +190,7 @@ def upsample_simple(x: TensorLike, scale: int, mode: str = "nearest") -> Tensor:
     for axis in range(1, x.ndim - 1):
         matrix = as_tensor(_upsampling_matrix(x.shape[axis], scale, mode).astype(x.dtype))
         order = [*(a for a in range(x.ndim) if a != axis), axis]
-        x = ops.matmul(x.transpose(order), matrix.T).transpose([int(a) for a in np.argsort(order)])
+        x = ops.matmul(x.transpose(order), matrix.T).transpose(inverse_order(order))
     return x
 
 

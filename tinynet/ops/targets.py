@@ -93,7 +93,7 @@ def class_probabilities(name: str, target: Array, logits: Tensor) -> Array:
         first = int(wrong.argmax())
         raise DataError(
             f"{name}: row {first} of the target is no set of probabilities: its smallest entry is "
-            f"{rows[first].min():.4g}, its sum {rows[first].sum():.4g}.{hint}"
+            f"{float(rows[first].min()):.4g}, its sum {float(rows[first].sum()):.4g}.{hint}"
         )
     return rows
 
@@ -112,7 +112,7 @@ def warn_of_probabilities(name: str, rows: Array) -> None:
     warnings.warn(
         f"{name} takes logits, but every row of its input is positive and sums to 1. Leave out the softmax "
         "before it: the loss has its own",
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from tinynet.backend import array_module, host
@@ -80,7 +81,7 @@ class Optimizer:
 
 def not_negative(value: Any, name: str) -> float:
     """``value`` as a float, if it is a number of at least 0; else an :class:`ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
         raise ArgumentError(f"{name}={value!r}: give a number of at least 0")
     return float(value)
 

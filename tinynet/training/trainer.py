@@ -58,7 +58,7 @@ class Trainer:
     ):
         self.model, self.loss, self.clip_norm = model, get_loss(loss), clip_norm
         self.metrics = [get_metric(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)]
-        self.callbacks = self.running_callbacks = list(callbacks)
+        self.callbacks = self.running_callbacks = _checked(callbacks)
         self._make_optimizer = optimizer_maker(optimizer, None)
         self._optimizer: Any = None
         self.history = History()
@@ -133,7 +133,9 @@ class Trainer:
             validation = as_loader(validation_data, None, loader.batch_size, name="validation_data")
         self._start(loader, epochs, own_loader=loader is not x)
         with closing(progress(verbose)) as show, Interrupt() as interrupt, kept_modes(self.model):
-            self._prepare([*self.callbacks, *callbacks, *_extras(schedule, checkpoint), show], resume)
+            self._prepare(
+                [*self.callbacks, *_checked(callbacks), *_extras(schedule, checkpoint), show], resume
+            )
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for after each batch
                 self._run(validation, interrupt)
         if interrupt.asked:
@@ -298,6 +300,8 @@ class Trainer:
 
     def _interrupted_text(self, checkpoint: Path | None) -> str:
         where = f"interrupted in epoch {self.epoch + 1} after {self.batch} of {self.batches} batches"
+        if self.epoch == self.epochs:
+            where = "interrupted after the last epoch"
         saved = f"; fit(..., resume={os.fspath(checkpoint)!r}) goes on" if checkpoint is not None else ""
         return f"{where}; the weights are kept{saved}"
 
@@ -309,6 +313,18 @@ def _extras(schedule: Any, checkpoint: Path | None) -> list[Callback]:
     if checkpoint is not None:
         extras.append(Checkpoint(checkpoint))
     return extras
+
+
+def _checked(callbacks: Iterable[Callback]) -> list[Callback]:
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            name = getattr(callback, "__name__", type(callback).__name__)
+            raise ArgumentError(
+                f"{name} is no Callback object. A class is called first: {name}(...); a function is wrapped: "
+                f"LambdaCallback(on_epoch_end={name})"
+            )
+    return callbacks
 
 
 def _check_epochs(epochs: Any) -> None:

@@ -1,0 +1,225 @@
+"""Optimisers against their formulas step by step, their state, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinynet as tn
+from tinynet import nn, optim
+from tinynet.errors import ArgumentError, CheckpointError
+
+RNG = np.random.default_rng(0)
+START = RNG.standard_normal((5, 3)).astype("float32")
+GRADS = RNG.standard_normal((12, 5, 3)).astype("float32")
+
+
+def sgd(grads, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    p, v = START.astype("float64"), 0.0
+    for g in grads.astype("float64"):
+        g = g + weight_decay * p
+        v = momentum * v + g
+        p = p - lr * (g + momentum * v if nesterov else v)
+    return p
+
+
+def adam(grads, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
+    p, m, v = START.astype("float64"), 0.0, 0.0
+    for t, g in enumerate(grads.astype("float64"), start=1):
+        if decoupled:
+            p = p * (1 - lr * weight_decay)
+        else:
+            g = g + weight_decay * p
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
+        p = p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return p
+
+
+CASES = {
+    "plain": (lambda p: optim.SGD(p, 0.1), lambda g: sgd(g, 0.1)),
+    "momentum": (lambda p: optim.SGD(p, 0.1, 0.9), lambda g: sgd(g, 0.1, 0.9)),
+    "nesterov": (
+        lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=0.2),
+        lambda g: sgd(g, 0.1, 0.9, True, 0.2),
+    ),
+    "adam": (lambda p: optim.Adam(p), adam),
+    "adam with decay": (
+        lambda p: optim.Adam(p, 0.1, (0.8, 0.9), 1e-3, 0.3),
+        lambda g: adam(g, 0.1, (0.8, 0.9), 1e-3, 0.3),
+    ),
+    "adamw": (
+        lambda p: optim.AdamW(p, 0.1, weight_decay=0.3),
+        lambda g: adam(g, 0.1, weight_decay=0.3, decoupled=True),
+    ),
+}
+
+
+def steps(optimizer, parameter, grads):
+    for g in grads:
+        parameter.grad = g.copy()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("room", ["reference", "numpy", "fast"])
+@pytest.mark.parametrize("name", CASES)
+def test_twelve_steps_follow_the_formula(name, room):
+    make, formula = CASES[name]
+    p = nn.Parameter(START)
+    with tn.kernels.use(room):
+        steps(make([p]), p, GRADS)
+    np.testing.assert_allclose(p.data, formula(GRADS), rtol=1e-4, atol=1e-5)
+    assert p.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_comes_back_bit_for_bit(name):
+    make, _ = CASES[name]
+    p, q = nn.Parameter(START), nn.Parameter(START)
+    steps(make([p]), p, GRADS)
+    half = make([q])
+    steps(half, q, GRADS[:5])
+    state = half.state_dict()
+    numbers = json.loads(json.dumps({k: v for k, v in state.items() if not isinstance(v, np.ndarray)}))
+    resumed = make([q])
+    resumed.lr = 77.0
+    resumed.load_state_dict(numbers | {k: v for k, v in state.items() if isinstance(v, np.ndarray)})
+    steps(resumed, q, GRADS[5:])
+    assert p.data.tobytes() == q.data.tobytes()
+
+
+def test_the_state_is_a_copy():
+    p = nn.Parameter(START)
+    optimizer = optim.Adam([p])
+    steps(optimizer, p, GRADS[:1])
+    state = optimizer.state_dict()
+    before = state["mean.0"].copy()
+    steps(optimizer, p, GRADS[1:2])
+    assert np.array_equal(state["mean.0"], before)
+    assert state["steps.0"] == 1
+
+
+def test_parameters_without_a_gradient_are_left_alone():
+    p, q = nn.Parameter(START), nn.Parameter(START)
+    optimizer = optim.AdamW([p, q])
+    steps(optimizer, p, GRADS[:2])
+    assert np.array_equal(q.data, START)
+    assert [name for name in optimizer.state_dict() if name.endswith(".1")] == []
+    q.grad = GRADS[2].copy()
+    optimizer.step()  # the first step of q corrects its bias as a first step
+    np.testing.assert_allclose(
+        q.data, adam(GRADS[2:3], weight_decay=0.01, decoupled=True), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_zero_grad():
+    p = nn.Parameter(START)
+    p.grad = GRADS[0]
+    optim.SGD([p], 0.1).zero_grad()
+    assert p.grad is None
+
+
+def test_lr_can_be_set():
+    p = nn.Parameter(START)
+    optimizer = optim.SGD([p], 0.1)
+    optimizer.lr = 0.5
+    steps(optimizer, p, GRADS[:1])
+    np.testing.assert_allclose(p.data, START - 0.5 * GRADS[0], rtol=1e-6)
+
+
+def test_shared_parameters_count_once():
+    p = nn.Parameter(START)
+    optimizer = optim.SGD([p, p], 0.1)
+    steps(optimizer, p, GRADS[:1])
+    np.testing.assert_allclose(p.data, START - 0.1 * GRADS[0], rtol=1e-6)
+
+
+def test_plain_tensors_learn_too():
+    w = tn.tensor([3.0], requires_grad=True)
+    optimizer = optim.SGD([w], 0.1, momentum=0.5)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+    assert abs(w.item()) < 1e-3
+
+
+def test_repr():
+    assert repr(optim.SGD([nn.Parameter(START)], 0.1)) == (
+        "SGD(1 parameters, lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)"
+    )
+
+
+class Empty(nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    "params, text",
+    [
+        ([], r"there are no parameters: an empty list. Are the layers stored as attributes"),
+        (Empty().parameters(), r"there are no parameters"),
+        (nn.Dense(3), r"got a Dense; write dense\.parameters\(\)"),
+        (nn.Parameter(START), r"got a single tensor; put it into a list"),
+        ([nn.Parameter(START), nn.Parameter()],
+         r"parameter 1 has no size yet.*model\.build\(.*Seen: \(5, 3\), no size yet\."),
+        ([3.0], r"parameter 0 is a float, not a tensor\. Seen: float\."),
+        (nn.Dense(3, in_features=2).named_parameters(), r"parameter 0 is a tuple"),
+        (nn.Dense(3, in_features=2).freeze().parameters(), r"all layers frozen\? Seen: \(2, 3\), \(3,\)\."),
+        ([nn.Parameter(START) * 2], r"parameter 0 is the result of Mul, not a leaf"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters(params, text):
+    with pytest.raises(ArgumentError, match=text):
+        optim.Adam(params)
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda p: optim.SGD(p, -1), r"lr=-1: give a number of at least 0"),
+        (lambda p: optim.SGD(p, None), r"lr=None"),
+        (lambda p: optim.SGD(p, float("nan")), r"lr=nan"),
+        (lambda p: optim.SGD(p, 0.1, momentum=1), r"momentum=1: give a number from 0 up to"),
+        (lambda p: optim.SGD(p, 0.1, nesterov=True), r"nesterov=True does nothing without momentum"),
+        (lambda p: optim.SGD(p, 0.1, weight_decay=-1), r"weight_decay=-1"),
+        (lambda p: optim.Adam(p, betas=(0.9, 1.0)), r"betas=1\.0"),
+        (lambda p: optim.Adam(p, eps=0), r"eps=0 divides by zero"),
+    ],
+)
+def test_wrong_numbers(make, text):
+    with pytest.raises(ArgumentError, match=text):
+        make([nn.Parameter(START)])
+
+
+def test_states_of_others_are_refused():
+    p, q = nn.Parameter(START), nn.Parameter(START[:2])
+    adam_of_p, sgd_of_p, adam_of_q = optim.Adam([p]), optim.SGD([p], 0.1, 0.9), optim.Adam([q])
+    steps(adam_of_p, p, GRADS[:1])
+    state = adam_of_p.state_dict()
+    with pytest.raises(CheckpointError, match=r"the optimiser's velocity\.0 has shape None"):
+        sgd_of_p.load_state_dict(state)
+    with pytest.raises(CheckpointError, match=r"mean.0 has shape \(5, 3\), its parameter \(2, 3\)"):
+        adam_of_q.load_state_dict(state)
+    with pytest.raises(CheckpointError, match=r"unknown mean\.1"):
+        adam_of_p.load_state_dict(state | {"mean.1": START})
+    with pytest.raises(CheckpointError, match="missing beta1"):
+        adam_of_p.load_state_dict({k: v for k, v in state.items() if k != "beta1"})
+
+
+def test_names():
+    assert optim.get("adamw") is optim.AdamW
+    with pytest.raises(ArgumentError, match=r"unknown optimizer 'adm'\. Did you mean 'adam'"):
+        optim.get("adm")
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("lr_scheduler", "StepLR, CosineLR or OneCycleLR"),
+        ("clip_grad_norm_", r"it is called clip_grad_norm\("),
+        ("Adm", "Did you mean 'Adam'"),
+    ],
+)
+def test_names_of_the_other_school(name, text):
+    with pytest.raises(AttributeError, match=text):
+        getattr(optim, name)
