@@ -87,23 +87,24 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = _checked(arguments)
     effort = QUICK if arguments.quick else FULL
     effort = effort._replace(rounds=arguments.rounds or effort.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        comparisons = [
-            compare(NETS[name], batch, chosen, arguments.threads, effort, Path(folder) / f"{name}.npz")
-            for name in arguments.nets
-            for batch in arguments.batch or [NETS[name].batch]
-        ]
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "train",
         "format": 1,
         "machine": machine.facts(arguments.threads),
         "settings": effort._asdict() | {"engines": chosen, "limit": LIMIT, "quick": arguments.quick},
-        "comparisons": comparisons,
+        "comparisons": [],
     }
     heading = f"# Training and inference\n\n{machine.summary(result['machine'])}"
+    for net, batch in _tasks(arguments):
+        result["comparisons"].append(compare(net, batch, chosen, arguments.threads, effort))
+        report.keep(arguments, result, heading, tables_of(result))  # at once: the next ones may take long
     report.show(heading, tables_of(result))
-    report.keep(arguments, result, heading, tables_of(result))
-    return 1 if any(c["faults"] for c in comparisons) else 0
+    return 1 if any(c["faults"] for c in result["comparisons"]) else 0
+
+
+def _tasks(arguments: argparse.Namespace) -> list[tuple[Net, int]]:
+    nets = [NETS[name] for name in arguments.nets]
+    return [(net, batch) for net in nets for batch in arguments.batch or [net.batch]]
 
 
 def _checked(arguments: argparse.Namespace) -> list[str]:
@@ -120,14 +121,14 @@ def _checked(arguments: argparse.Namespace) -> list[str]:
     return [name for name in engines.ENGINES if name in chosen]
 
 
-def compare(
-    net: Net, batch: int, chosen: list[str], threads: int, effort: Effort, weights: Path
-) -> dict[str, Any]:
+def compare(net: Net, batch: int, chosen: list[str], threads: int, effort: Effort) -> dict[str, Any]:
     """All engines on one network and batch: agreement, speed, memory; fit for JSON."""
-    result: dict[str, Any] = {"net": net.name, "batch": batch, "parameters": write_weights(net, weights),
-                              "engines": {name: {} for name in chosen}, "faults": []}  # fmt: skip
-    task = {"net": net.name, "batch": batch, "weights": str(weights)}
-    with contextlib.ExitStack() as stack:
+    result: dict[str, Any] = {
+        "net": net.name, "batch": batch, "parameters": 0, "engines": {name: {} for name in chosen}, "faults": [],
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        task = {"net": net.name, "batch": batch, "weights": f"{folder}/weights.npz"}
+        result["parameters"] = write_weights(net, Path(task["weights"]))
         children = {name: stack.enter_context(Child(name, threads)) for name in chosen}
         _agree(children, task, result)
         try:

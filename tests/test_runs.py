@@ -104,19 +104,19 @@ def test_the_real_set_by_its_folder(shared_data):
 
 
 def test_a_model_of_another_name():
-    with pytest.raises(ArgumentError, match="unknown model 'small_cnm'. Did you mean 'small_cnn'?"):
+    with pytest.raises(ArgumentError, match=r"unknown model 'small_cnm'\. Did you mean 'small_cnn'\?"):
         runs.make_model("small_cnm")
 
 
 def test_a_folder_that_does_not_exist(tmp_path):
     with pytest.raises(
-        CheckpointError, match="nowhere does not exist. A training makes one: tinynet train mnist"
+        CheckpointError, match=r"nowhere does not exist\. A training makes one: tinynet train mnist"
     ):
         runs.load_run(tmp_path / "nowhere")
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match="is no run folder: it holds no run.json"):
+    with pytest.raises(CheckpointError, match=r"is no run folder: it holds no run\.json"):
         runs.load_run(tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_weights_of_another_model(trained):
 def test_weights_that_are_missing_or_cut_off(trained):
     path = trained[0].folder / runs.WEIGHTS
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="weights.safetensors is no complete safetensors file"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is no complete safetensors file"):
         runs.load_run(path.parent)
     path.unlink()
     with pytest.raises(CheckpointError, match="there is no file"):
@@ -161,9 +161,8 @@ def test_a_run_folder_where_a_file_stands(tmp_path):
 
 
 def test_the_confusion_table():
-    assert runs.confusion_table([[12, 0], [3, 1005]]) == (
-        "is\\read    0    1\n      0   12    .\n      1    3 1005"  # fmt: skip
-    )
+    table = ["is\\read     0    1", "      0    12    .", "      1     3 1005"]
+    assert runs.confusion_table([[12, 0], [3, 1005]]) == "\n".join(table)
 
 
 @pytest.mark.parametrize("facts", [{"a": 1, "b": [[1, 2], [3, 4]]}, [{"x": None}, 2], {}, []])

@@ -56,8 +56,8 @@ def conv_weight_grad(x, grad_y, window: Window, groups: int):
         return np.zeros(shape, np.float32)
     partial = np.empty((min(numba.get_num_threads(), len(x)), math.prod(shape)), np.float32)
     _weight_grad(
-        _in_rows(x), plan.before, plan.padded, _in_rows(grad_y), partial, plan.jobs, plan.blocks,
-        plan.segments, plan.steps, plan.a_step, filters, SLACK if plan.ragged else 0,
+        _in_rows(x), plan.before, plan.padded, contiguous(grad_y).reshape(len(x), -1), partial, plan.jobs,
+        plan.blocks,        plan.segments, plan.steps, plan.a_step, filters, SLACK if plan.ragged else 0,
     )  # fmt: skip
     return partial.sum(axis=0).reshape(shape)
 
@@ -94,20 +94,40 @@ def _run(source, b, start, out, plan: Plan) -> None:
 
 @parallel_kernel
 def _correlate(source, before, padded, b, start, out, jobs, blocks, segments, steps, b_step, bands, threads):
-    n, depth, height, row = source.shape
-    tasks = n * bands
-    pads = padded[0] != depth or padded[1] != height or padded[2] != row
     for t in numba.prange(threads):
-        scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else source[0]
-        for task in range(t * tasks // threads, (t + 1) * tasks // threads):
-            image = task // bands
-            if pads:
-                fill(scratch, source[image], before)
-            else:
-                scratch = source[image]
-            run_jobs(
-                scratch, b, start, out[image], jobs, blocks, segments, steps, b_step, task % bands, bands
-            )
+        correlate_share(
+            source,
+            before,
+            padded,
+            b,
+            start,
+            out,
+            jobs,
+            blocks,
+            segments,
+            steps,
+            b_step,
+            bands,
+            np.int64(t),
+            threads,
+        )
+
+
+@kernel
+def correlate_share(
+    source, before, padded, b, start, out, jobs, blocks, segments, steps, b_step, bands, t, threads
+):
+    """The images, or bands of images, of thread t."""
+    n, depth, height, row = source.shape
+    pads = padded[0] != depth or padded[1] != height or padded[2] != row
+    scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else source[0]
+    for task in range(t * n * bands // threads, (t + 1) * n * bands // threads):
+        image = task // bands
+        if pads:
+            fill(scratch, source[image], before)
+        else:
+            scratch = source[image]
+        run_jobs(scratch, b, start, out[image], jobs, blocks, segments, steps, b_step, task % bands, bands)
 
 
 @kernel
@@ -150,24 +170,48 @@ def run_jobs(a, b, start, out, jobs, blocks, segments, steps, b_step, band, band
 
 @parallel_kernel
 def _weight_grad(x, before, padded, grad_y, partial, jobs, blocks, segments, steps, a_step, filters, slack):
+    for t in numba.prange(len(partial)):
+        add_weight_grads(
+            x,
+            before,
+            padded,
+            grad_y,
+            partial,
+            jobs,
+            blocks,
+            segments,
+            steps,
+            a_step,
+            filters,
+            slack,
+            np.int64(t),
+        )
+
+
+@kernel
+def add_weight_grads(
+    x, before, padded, grad_y, partial, jobs, blocks, segments, steps, a_step, filters, slack, t
+):
+    """The sum over the images of thread t, in partial[t]."""
     n, depth, height, row = x.shape
-    threads = len(partial)
-    size = grad_y.size // n
+    threads, size = len(partial), grad_y.shape[1]
     pads = padded[0] != depth or padded[1] != height or padded[2] != row
-    for t in numba.prange(threads):
-        partial[t] = 0
-        scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else x[0]
-        copy = np.zeros(size + slack, np.float32) if slack else partial[t]
-        for image in range(t * n // threads, (t + 1) * n // threads):
-            if pads:
-                fill(scratch, x[image], before)
-            else:
-                scratch = x[image]
-            if slack:
-                copy[:size] = grad_y[image].reshape(size)
-            else:
-                copy = grad_y[image].reshape(size)
-            run_weight_jobs(scratch, copy, partial[t], jobs, blocks, segments, steps, a_step, filters)
+    scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else x[0]
+    copy = np.zeros(size + slack, np.float32) if slack else grad_y[0]
+    total = partial[t]
+    for i in range(len(total)):
+        total[i] = 0
+    for image in range(t * n // threads, (t + 1) * n // threads):
+        if pads:
+            fill(scratch, x[image], before)
+        else:
+            scratch = x[image]
+        if slack:
+            for i in range(size):
+                copy[i] = grad_y[image, i]
+        else:
+            copy = grad_y[image]
+        run_weight_jobs(scratch, copy, total, jobs, blocks, segments, steps, a_step, filters)
 
 
 @kernel

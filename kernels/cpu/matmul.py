@@ -18,6 +18,8 @@ from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
 from tinynet.kernels.cpu.plan import column_blocks
 
 _SMALL = 1 << 15  # products below this many multiplications go to NumPy: the call itself would dominate
+_ONE_SEGMENT = np.zeros((1, 2), np.int64)
+_ZEROS = np.zeros(64, np.float32)  # what a tile starts from
 
 
 def matmul(a, b):
@@ -27,10 +29,11 @@ def matmul(a, b):
         return arrays.matmul(a, b)
     out = np.empty((m, n), np.float32)
     blocks, bands, ragged = _plan(m, n, numba.get_num_threads())
+    b = _rows_of(b, ragged)
     if a.T.flags.c_contiguous:
-        _matmul(contiguous(a.T).reshape(-1), 1, m, _rows_of(b, ragged), out, blocks, bands, k)
+        _matmul(contiguous(a.T).reshape(-1), 1, m, b, out, blocks, bands, k, _ONE_SEGMENT, _ZEROS)
     else:
-        _matmul(contiguous(a).reshape(-1), k, 1, _rows_of(b, ragged), out, blocks, bands, k)
+        _matmul(contiguous(a).reshape(-1), k, 1, b, out, blocks, bands, k, _ONE_SEGMENT, _ZEROS)
     return out
 
 
@@ -58,39 +61,41 @@ def _rows_of(b, ragged: bool):
 
 
 @parallel_kernel
-def _matmul(a, a_row, a_step, b, out, blocks, bands, depth):
+def _matmul(a, a_row, a_step, b, out, blocks, bands, depth, segment, nothing):
     for task in numba.prange(bands * len(blocks)):
-        multiply_band(a, a_row, a_step, b, out, blocks[task // bands], task % bands, bands, depth)
+        multiply_band(a, a_row, a_step, b, out, blocks, np.int64(task), bands, depth, segment, nothing)
 
 
 @kernel
-def multiply_band(a, a_row, a_step, b, out, block, band, bands, depth):
+def multiply_band(a, a_row, a_step, b, out, blocks, task, bands, depth, segment, nothing):
     """One band of rows times one block of columns."""
-    m, n = out.shape
-    column, columns, rows, tile = block[0], block[1], block[2], block[3]
+    (m, n), i, band = out.shape, task // bands, task % bands
+    column, columns, rows, tile = blocks[i, 0], blocks[i, 1], blocks[i, 2], blocks[i, 3]
     tiles = (m + rows - 1) // rows
-    segment = np.zeros((1, 2), np.int64)
-    nothing = np.zeros(64, np.float32)
-    for i in range(band * tiles // bands, (band + 1) * tiles // bands):
-        first = min(i * rows, m - rows)  # the last tile overlaps the one before and writes the same numbers
+    for j in range(band * tiles // bands, (band + 1) * tiles // bands):
+        first = min(j * rows, m - rows)  # the last tile overlaps the one before and writes the same numbers
         call_tile(
             tile,
             (address_of(a) + 4 * first * a_row, a_row, a_step, address_of(b) + 4 * column, n,
              address_of(segment), 1, depth, address_of(nothing), 0,
              address_of(out) + 4 * (first * n + column), n, columns),
         )  # fmt: skip
-    segment[0, 0] = nothing[0] = 0  # keeps both alive until here: the compiler does not see who reads them
 
 
 @parallel_kernel
 def _transpose(source, target):
-    """target = source.T, in squares of 16 x 16 that fit into the nearest cache."""
+    for band in numba.prange((len(source) + 15) // 16):
+        transpose_band(source, target, np.int64(band))
+
+
+@kernel
+def transpose_band(source, target, band):
+    """16 rows of target = source.T, in squares of 16 x 16 that fit into the nearest cache."""
     m, n = source.shape
-    for band in numba.prange((m + 15) // 16):
-        for column in range(0, n, 16):
-            for i in range(16 * band, min(16 * band + 16, m)):
-                for j in range(column, min(column + 16, n)):
-                    target[j, i] = source[i, j]
+    for column in range(0, n, 16):
+        for i in range(16 * band, min(16 * band + 16, m)):
+            for j in range(column, min(column + 16, n)):
+                target[j, i] = source[i, j]
 
 
 def bias_grad(grad_y):
@@ -108,15 +113,21 @@ def bias_grad(grad_y):
 
 @parallel_kernel
 def _sum_rows(x, sums):
-    """Each thread adds its rows, in float32 for 256 rows at a time and in float64 beyond."""
-    rows, columns = x.shape
-    threads = len(sums)
-    for t in numba.prange(threads):
-        some = np.zeros(columns, np.float32)
-        for first in range(t * rows // threads, (t + 1) * rows // threads, 256):
-            some[:] = 0
-            for r in range(first, min(first + 256, (t + 1) * rows // threads)):
-                for c in range(columns):
-                    some[c] += x[r, c]
-            for c in range(columns):
-                sums[t, c] += some[c]
+    for t in numba.prange(len(sums)):
+        sum_share(x, sums, np.int64(t))
+
+
+@kernel
+def sum_share(x, sums, t):
+    """Add the rows of thread t, in float32 for 256 rows at a time and in float64 beyond."""
+    total = sums[t]
+    low, high = t * len(x) // len(sums), (t + 1) * len(x) // len(sums)
+    some = np.zeros(len(total), np.float32)
+    for first in range(low, high, 256):
+        for c in range(len(some)):
+            some[c] = 0
+        for r in range(first, min(first + 256, high)):
+            for c in range(len(some)):
+                some[c] += x[r, c]
+        for c in range(len(some)):
+            total[c] += some[c]

@@ -42,6 +42,11 @@ def test_orthogonal(shape):
     np.testing.assert_allclose(small, 4 * np.eye(len(small)), atol=1e-5)
 
 
+def test_orthogonal_matrices_have_no_favourite_direction():
+    corners = np.array([nn.init.orthogonal((3, 3))[0, 0] for _ in range(300)])
+    assert 0.4 < (corners > 0).mean() < 0.6
+
+
 def test_constants():
     assert not nn.init.zeros((2, 3)).any()
     assert (nn.init.ones((2, 3)) == 1).all()

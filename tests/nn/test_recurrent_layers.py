@@ -105,6 +105,17 @@ def test_a_sequence_may_be_read_in_two_parts(name):
     np.testing.assert_allclose(end[0].numpy(), last[0].numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_each_direction_starts_from_its_own_half_of_the_states(name):
+    kind, step, kinds = CELLS[name]
+    layer = kind(4, bidirectional=True, return_state=True, in_features=5)
+    states = [np.random.default_rng(i).standard_normal((3, 8)).astype("float32") for i in range(kinds)]
+    there = loop(step, X, weights_of(layer), tuple(s[:, :4] for s in states))
+    back = loop(step, X[:, ::-1], weights_of(layer, "_reverse"), tuple(s[:, 4:] for s in states))
+    expected = np.concatenate([there[0][:, -1], back[0][:, -1]], axis=-1)
+    np.testing.assert_allclose(layer(X, *states)[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_states_may_be_named_and_of_both_directions():
     layer = nn.LSTM(4, bidirectional=True, return_state=True, in_features=5)
     _, h, c = layer(X)

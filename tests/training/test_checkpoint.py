@@ -1,22 +1,15 @@
 """Checkpoints: going on bit for bit, files that do not fit, full disks, killed processes."""
 
-import errno
 import os
 import signal
-import subprocess
-import sys
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.data import digits
 from tinynet.errors import CheckpointError
-from tinynet.files import read_arrays, write_arrays
+from tinynet.files import read_arrays
 from tinynet.training import (
     Callback,
     Checkpoint,
