@@ -17,7 +17,7 @@ from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
 from tinynet.kernels.cpu.plan import column_blocks
 
-_SMALL = 1 << 15  # products below this many multiplications go to NumPy: the call itself would dominate
+_SMALL = 1 << 15  # below so many multiplications NumPy or one thread is faster: the call would dominate
 _ONE_SEGMENT = np.zeros((1, 2), np.int64)
 _ZEROS = np.zeros(64, np.float32)  # what a tile starts from
 
@@ -106,8 +106,12 @@ def bias_grad(grad_y):
     # narrow rows are laid side by side, so that a run of additions is at least 64 long
     rows = math.prod(grad_y.shape[:-1])
     fold = math.gcd(rows, 64 // features) if 64 % features == 0 and features < 64 else 1
-    sums = np.zeros((numba.get_num_threads(), fold * features), np.float64)
-    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), sums)
+    x = contiguous(grad_y).reshape(rows // fold, fold * features)
+    sums = np.zeros((numba.get_num_threads() if x.size >= _SMALL else 1, x.shape[1]), np.float64)
+    if len(sums) == 1:
+        sum_share(x, sums, 0)
+    else:
+        _sum_rows(x, sums)
     return sums.sum(axis=0).reshape(fold, features).sum(axis=0).astype(np.float32)
 
 
