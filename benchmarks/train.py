@@ -123,9 +123,8 @@ def _checked(arguments: argparse.Namespace) -> list[str]:
 
 def compare(net: Net, batch: int, chosen: list[str], threads: int, effort: Effort) -> dict[str, Any]:
     """All engines on one network and batch: agreement, speed, memory; fit for JSON."""
-    result: dict[str, Any] = {
-        "net": net.name, "batch": batch, "parameters": 0, "engines": {name: {} for name in chosen}, "faults": [],
-    }  # fmt: skip
+    result: dict[str, Any] = {"net": net.name, "batch": batch, "faults": []}
+    result["engines"] = {name: {} for name in chosen}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         task = {"net": net.name, "batch": batch, "weights": f"{folder}/weights.npz"}
         result["parameters"] = write_weights(net, Path(task["weights"]))

@@ -59,8 +59,7 @@ def main(args: argparse.Namespace) -> int:
     optimizer = optim.get(args.optimizer)(model.parameters(), lr=args.lr)
     facts = {"data": args.data, "device": args.device, "parameters": model.summary().parameters}
     record = runs.Recorder(args.out, NETS[args.net], facts)
-    metrics = ["accuracy", "confusion_matrix"]
-    trainer = training.Trainer(model, optimizer, nn.CrossEntropy(), metrics, callbacks=[record])
+    trainer = training.Trainer(model, optimizer, nn.CrossEntropy(), ["accuracy"], callbacks=[record])
     print(f"{model.summary()}\n")
     trainer.fit(
         train,
@@ -73,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
 
-    report = trainer.evaluate(test)
+    report = runs.evaluate(model, test)
     images, labels = test[:]
     pictures.draw_mistakes(record.folder / "mistakes.png", images, labels, trainer.predict(images))
     pictures.draw_curves(record.folder / "curves.png", trainer.history)  # where matplotlib is installed

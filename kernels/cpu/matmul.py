@@ -123,14 +123,14 @@ def _sum_rows(x, sums):
 
 @kernel
 def sum_share(x, sums, t):
-    """Add the rows of thread t, in float32 for 256 rows at a time and in float64 beyond."""
+    """Add the rows of thread t, in float32 for 32 rows at a time and in float64 beyond."""
     total = sums[t]
     low, high = t * len(x) // len(sums), (t + 1) * len(x) // len(sums)
     some = np.zeros(len(total), np.float32)
-    for first in range(low, high, 256):
+    for first in range(low, high, 32):
         for c in range(len(some)):
             some[c] = 0
-        for r in range(first, min(first + 256, high)):
+        for r in range(first, min(first + 32, high)):
             for c in range(len(some)):
                 some[c] += x[r, c]
         for c in range(len(some)):

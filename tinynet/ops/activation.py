@@ -1,4 +1,8 @@
-"""Activation functions, element by element, and softmax along an axis."""
+"""Activation functions, element by element, and softmax along an axis.
+
+Where a function has two branches they are added, each zero where the other holds: on random signs that is
+several times faster than NumPy's ``where``.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +36,12 @@ class LeakyRelu(Op):
     """x where x > 0, else slope * x."""
 
     def forward(self, x, *, slope):
-        self.factor = array_module(x).where(x > 0, x.dtype.type(1), x.dtype.type(slope))
-        return x * self.factor
+        xp = array_module(x)
+        self.positive, self.slope = x > 0, slope
+        return xp.maximum(x, 0) + slope * xp.minimum(x, 0)
 
     def backward(self, grad):
-        return grad * self.factor
+        return grad * self.positive + (self.slope * grad) * ~self.positive
 
 
 def leaky_relu(x: TensorLike, slope: float = 0.01) -> Tensor:
@@ -48,13 +53,13 @@ class PRelu(Op):
     """x where x > 0, else slope * x, with a slope that learns."""
 
     def forward(self, x, slope):
-        self.x, self.slope = x, slope
-        return array_module(x).where(x > 0, x, slope * x)
+        xp = array_module(x)
+        self.positive, self.low, self.slope = x > 0, xp.minimum(x, 0), slope
+        return xp.maximum(x, 0) + slope * self.low
 
     def backward(self, grad):
-        xp, negative = array_module(grad), self.x <= 0
-        grad_x = xp.where(negative, grad * self.slope, grad) if self.needs[0] else None
-        return grad_x, grad * self.x * negative if self.needs[1] else None
+        grad_x = grad * self.positive + (self.slope * grad) * ~self.positive if self.needs[0] else None
+        return grad_x, grad * self.low if self.needs[1] else None
 
 
 def prelu(x: TensorLike, slope: TensorLike) -> Tensor:
@@ -73,16 +78,16 @@ def prelu(x: TensorLike, slope: TensorLike) -> Tensor:
 
 
 class Elu(Op):
-    """y = x where x > 0, else alpha (exp(x) - 1); there dy/dx = y + alpha."""
+    """x where x > 0, else alpha (exp(x) - 1), whose slope is itself plus alpha."""
 
     def forward(self, x, *, alpha):
         xp = array_module(x)
         self.positive, self.alpha = x > 0, alpha
-        self.y = xp.where(self.positive, x, alpha * xp.expm1(xp.minimum(x, 0)))
-        return self.y
+        self.low = alpha * xp.expm1(xp.minimum(x, 0))
+        return xp.maximum(x, 0) + self.low
 
     def backward(self, grad):
-        return grad * array_module(grad).where(self.positive, 1, self.y + self.alpha)
+        return grad * self.positive + grad * (self.low + self.alpha) * ~self.positive
 
 
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
@@ -128,7 +133,7 @@ def stable_sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) on arrays; only exp(-abs(x)) is formed, so nothing overflows."""
     xp = array_module(x)
     e = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, x.dtype.type(1), e) / (1 + e)
+    return xp.maximum(e, x >= 0) / (1 + e)
 
 
 class Sigmoid(Op):
