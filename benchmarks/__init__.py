@@ -12,6 +12,7 @@
 ``worker``    the process that one engine runs in
 ``children``  starting those processes and talking to them
 ``train``     samples per second and peak memory of all engines, compared
+``*_tables``  how ``kernels`` and ``train`` show their figures
 ============  ============================================================================================
 
 ``results/`` keeps what was measured. Nothing here is installed with tinynet.

@@ -154,8 +154,8 @@ def _agree(children: dict[str, Child], task: dict[str, Any], result: dict[str, A
         if fault:
             result["faults"].append(f"{name}: {fault}")
             del children[name]
-    for name, values in computed.items():
-        result["engines"][name]["losses"] = values["losses"]
+        else:
+            result["engines"][name]["losses"] = computed[name]["losses"]
 
 
 def _difference(got: dict[str, Any], truth: dict[str, Any]) -> str:

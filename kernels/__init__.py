@@ -65,16 +65,22 @@ def _room(array: Array) -> ModuleType:
 
 
 def _load(name: str) -> ModuleType:
-    try:
-        _loaded[name] = importlib.import_module(f"tinynet.kernels.{_ROOMS.get(name, name)}")
-    except ImportError as error:
-        if name != "fast":
-            raise
-        warnings.warn(
-            f"Numba cannot be imported ({error}); going on with NumPy kernels, slower", stacklevel=4
-        )
-        _loaded[name] = importlib.import_module("tinynet.kernels.arrays")
+    folder = _ROOMS.get(name, name)
+    if name == "fast" and not _has_numba():
+        folder = "arrays"
+    _loaded[name] = importlib.import_module(f"tinynet.kernels.{folder}")
     return _loaded[name]
+
+
+def _has_numba() -> bool:
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        warnings.warn(
+            f"Numba cannot be imported ({error}); going on with NumPy kernels, slower", stacklevel=5
+        )
+        return False
+    return True
 
 
 # --- convolution: x (N, *spatial, C), weight (*kernel, C / groups, O), y (N, *out, O) ---

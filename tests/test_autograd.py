@@ -230,6 +230,14 @@ def test_an_operation_of_ones_own():
         type("Cube2", (Cube,), {}).apply(leaf(1.0), tn.tensor([1.0]))
 
 
+def test_arrays_mapped_from_a_file_count_as_arrays(tmp_path):
+    mapped = np.memmap(tmp_path / "numbers", "float64", mode="w+", shape=(2, 3))
+    labels = np.memmap(tmp_path / "labels", "int64", mode="w+", shape=(2,))
+    x = leaf(1.0, 2.0, 3.0)
+    ops.cross_entropy(x * mapped, labels).backward()
+    assert x.grad.shape == (3,)
+
+
 def test_gradients_of_gradients_are_plain_arrays():
     x = leaf(2.0)
     (x**3).backward()

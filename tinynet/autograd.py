@@ -203,7 +203,7 @@ def _check_alike(name: str, inputs: tuple[Tensor | None, ...]) -> None:
             raise DTypeError(
                 f"{name} got {first.dtype} and {t.dtype}. Convert one of them: .astype({str(first.dtype)!r})"
             )
-        if type(t.data) is not type(first.data):
+        if type(t.data) is not type(first.data) and device_of(t.data) != device_of(first.data):
             raise DeviceError(
                 f"{name} got tensors on {device_of(first.data)} and {device_of(t.data)}. "
                 f"Move one of them: .to({str(device_of(first.data))!r})"

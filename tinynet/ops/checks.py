@@ -108,7 +108,7 @@ def channels_hint(shape: tuple[int, ...], channels: int) -> str:
 
 def same_device(x: Tensor, array: Any, what: str) -> None:
     """Raise :class:`DeviceError` unless ``array`` (labels, a mask) lives where ``x`` does."""
-    if type(array) is not type(x.data):
+    if type(array) is not type(x.data) and device_of(array) != x.device:
         raise DeviceError(
             f"{what} is on {device_of(array)}, but the input is on {x.device}. Use .to({x.device!r})"
         )
