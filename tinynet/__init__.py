@@ -33,6 +33,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"tinynet.{name}")
     from tinynet.errors import did_you_mean
 
+    for room in () if name.startswith("_") else ("nn", "ops", "optim", "data", "metrics", "training"):
+        if name in importlib.import_module(f"tinynet.{room}").__all__:
+            raise AttributeError(f"tinynet has no {name!r}; it is tinynet.{room}.{name}")
     raise AttributeError(f"tinynet has no {name!r}. {did_you_mean(name, __all__)}")
 
 

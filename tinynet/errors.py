@@ -58,9 +58,11 @@ class MissingPackageError(TinynetError, ImportError):
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """A sentence that lists the nearest of ``options``, or all of them when none is near."""
     options = sorted(options)
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    folded = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
+    near = near[:1] if name.lower() in folded else near
     if near:
-        return "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+        return "Did you mean " + " or ".join(repr(folded[n]) for n in near) + "?"
     return "Known: " + ", ".join(options) + "."
 
 

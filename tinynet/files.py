@@ -36,6 +36,7 @@ def atomic_write(path: str | os.PathLike, content: Content) -> None:
     is removed. Raises :class:`CheckpointError` for a missing or read-only folder and a full disk.
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing to the same place
+    _check_is_file(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     _remove_leftovers(target)
     try:
@@ -48,6 +49,13 @@ def atomic_write(path: str | os.PathLike, content: Content) -> None:
             raise _cannot_write(target, error) from error
         raise
     _sync_folder(target.parent)
+
+
+def _check_is_file(target: Path) -> None:
+    """A folder, or a device such as /dev/null, must not be replaced by a file."""
+    if target.exists() and not target.is_file():
+        what = "a folder: add a file name" if target.is_dir() else "no ordinary file"
+        raise CheckpointError(f"cannot write {target}: it is {what}")
 
 
 def _remove_leftovers(target: Path) -> None:
@@ -120,6 +128,8 @@ def read_arrays(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[st
     """
     from safetensors import SafetensorError
 
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path} is a folder: add the name of the file in it")
     try:
         arrays, metadata = _read(path)
     except FileNotFoundError as error:

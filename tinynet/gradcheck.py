@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet import backend
+import tinynet.backend as backend
 from tinynet.autograd import no_grad
 from tinynet.errors import ArgumentError, unknown_name
 from tinynet.tensor import Tensor, as_tensor
@@ -130,6 +130,8 @@ class _Probe:
         self.arrays = [_float64(as_tensor(x).data) for x in inputs]
         with no_grad():
             outputs = self._outputs([Tensor(a.copy()) for a in self.arrays])
+        if not outputs or not any(map(_is_float, self.arrays)):
+            raise ArgumentError("gradcheck: neither inputs nor outputs may all be integers")
         self.weights = [_weights(y.data, rng) for y in outputs]
         if not _same(self.value(), self.value()):
             raise ArgumentError(

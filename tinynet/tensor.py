@@ -311,7 +311,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False, device:
     """
     if isinstance(data, Tensor):
         data = data.data
-    array = data.copy() if backend.is_array(data) else _from_python(data)
+    array = data.copy() if backend.is_array(data) and data.dtype.kind in "biuf" else _from_python(data)
     if dtype is not None:
         array = array.astype(dtype)
     if device is not None:

@@ -115,9 +115,14 @@ def test_early_stopping_may_keep_the_last_weights_and_starts_afresh(make_trainer
     assert len(run(trainer, data, 4, Script("score", [1, 2, 3, 4]), stopping)) == 4
 
 
-def test_what_is_monitored_must_be_there(make_trainer, data):
-    with pytest.raises(ArgumentError, match=r"unknown number to monitor 'val_loss'.*'loss'"):
-        run(make_trainer(), data, 1, EarlyStopping("val_loss"))
+def test_what_is_monitored_must_be_there(make_trainer, data, tmp_path):
+    with pytest.raises(ArgumentError, match=r"unknown number to monitor 'los'.*'loss'"):
+        run(make_trainer(), data, 1, EarlyStopping("los"))
+    trainer = make_trainer()
+    for callback in (EarlyStopping(), Checkpoint(tmp_path / "run", keep_best="val_accuracy")):
+        with pytest.raises(ArgumentError, match=r"no 'val_\w+' to monitor: fit\(\) has no validation_data"):
+            run(trainer, data, 1, callback)
+    assert trainer.steps == 0
     with pytest.raises(ArgumentError, match="unknown mode 'smallest'"):
         EarlyStopping("loss", mode="smallest")
     with pytest.raises(ArgumentError, match="patience=0: give the number of epochs to wait"):

@@ -70,7 +70,7 @@ def test_a_model_without_parameters_is_refused(data):
         (
             lambda x, y: {"x": x},
             DataError,
-            "y is missing: x is a ndarray of inputs; give their targets as well",
+            "y is missing: got inputs alone (ndarray)",
         ),
         (
             lambda x, y: {"x": (x, y), "y": y},
@@ -94,7 +94,7 @@ def test_a_model_without_parameters_is_refused(data):
         (
             lambda x, y: {"x": x, "y": y, "validation_data": x},
             DataError,
-            "y is missing: validation_data is a nd",
+            "validation_data: y is missing: got inputs alone (ndarray). Give both",
         ),
         (lambda x, y: {"x": x, "y": y.astype(float)}, DTypeError, "cross_entropy needs integer class labels"),
         (lambda x, y: {"x": x, "y": y[:, None]}, ShapeError, "It takes integer labels of shape"),

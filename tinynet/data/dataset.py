@@ -66,7 +66,7 @@ class Dataset:
         if self.transform is None:
             return x, y
         if not hasattr(self.transform, "apply"):
-            return self.transform(x), y
+            return _same_samples(self.transform(x), x), y
         keys = sample_keys(self.seed, self.epoch, indices % len(self))
         if not is_mask(x, y):
             return self.transform.apply(x, None, keys)[0], y
@@ -84,6 +84,17 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} samples)"
+
+
+def _same_samples(new: Any, old: np.ndarray) -> np.ndarray:
+    """What a transform made of the batch ``old``, if it is a batch of as many."""
+    if not isinstance(new, np.ndarray) or new.shape[:1] != old.shape[:1]:
+        what = f"shape {new.shape}" if isinstance(new, np.ndarray) else _kind(new)
+        raise ShapeError(
+            f"the transform got a batch of shape {old.shape} and returned {what}; it must return an array "
+            "with as many samples"
+        )
+    return new
 
 
 class Subset(Dataset):
@@ -139,7 +150,10 @@ def gather_items(dataset: Any, indices: Iterable[int]) -> Batch:
 
 def _item(dataset: Any, index: int) -> Batch:
     try:
-        x, y = (np.asarray(part)[None] for part in dataset[index])
+        item = dataset[index]
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise DTypeError(f"sample {index}: __getitem__ must return a pair (x, y), got {_kind(item)}")
+        x, y = (np.asarray(part)[None] for part in item)
         return as_input(_numbers(x, "its input", index))[0], _numbers(y, "its target", index)[0]
     except TinynetError:
         raise

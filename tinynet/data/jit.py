@@ -7,6 +7,7 @@ The kernels of this room stand in modules of their own (``pen``, ``sampling``), 
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,10 +57,21 @@ def inner(function: Callable) -> Any:
 
 
 class _Cache:
-    """Numba's disk cache, for which a full or read-only disk is no error."""
+    """Numba's disk cache: a cold machine is told so, and a full or read-only disk is no error."""
 
     def __init__(self, cache: Any):
         self._cache = cache
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        found = self._cache.load_overload(signature, target)
+        if found is None and "compiling" not in _warned:
+            _warned.add("compiling")
+            print(
+                "tinynet: compiling the drawing of pictures (once; about 4 s) ...",
+                file=sys.stderr,
+                flush=True,
+            )
+        return found
 
     def save_overload(self, signature: Any, data: Any) -> None:
         try:

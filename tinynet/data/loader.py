@@ -55,10 +55,11 @@ class Loader:
         self.dataset.start_epoch(epoch)
         order = self.order(epoch)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size], epoch)
+            yield self.take(order[start : start + self.batch_size])
         self.epoch = epoch + 1
 
-    def _batch(self, indices: np.ndarray, epoch: int) -> Batch:
+    def take(self, indices: np.ndarray) -> Batch:
+        """The samples with these numbers as one batch; whatever goes wrong, the error names them."""
         try:
             return self.dataset.batch(indices)
         except TinynetError:
@@ -66,7 +67,7 @@ class Loader:
         except Exception as error:
             some = ", ".join(map(str, indices[:4])) + (", ..." if len(indices) > 4 else "")
             raise DataError(
-                f"the dataset failed on the batch of samples {some} in epoch {epoch}: "
+                f"the dataset failed on the batch of samples {some} in epoch {self.epoch}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 

@@ -162,7 +162,7 @@ def _find(folder: Path, name: str, download: bool, mirrors: Sequence[str]) -> Pa
 
 def _what_is_there(folder: Path) -> str:
     if not folder.is_dir():
-        return " (there is no such folder)"
+        return " (which is a file, not a folder)" if folder.exists() else " (there is no such folder)"
     names = sorted(entry.name for entry in folder.iterdir())
     return (
         f" (it holds {', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"

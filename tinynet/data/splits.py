@@ -52,6 +52,8 @@ def check_overlap(parts: Sequence[np.ndarray], groups: np.ndarray) -> None:
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
+    if not isinstance(fractions, (Sequence, np.ndarray)):
+        raise ArgumentError(f"fractions={fractions!r}: give one for each part, such as (0.8, 0.2)")
     if len(fractions) == 0 or min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
         raise ArgumentError(f"fractions={tuple(fractions)}: need positive numbers that sum to 1 at most")
 

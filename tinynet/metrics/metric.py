@@ -55,18 +55,26 @@ def _array(value: Any) -> Array:
     return data if is_array(data) else np.asarray(value)
 
 
+def check_shares(target: Array) -> None:
+    """Raise :class:`DataError` for targets that are neither whole numbers nor between 0 and 1."""
+    if target.dtype.kind == "f" and ((target < 0) | (target > 1)).any():
+        raise DataError(
+            "a metric of classes got targets that are no shares between 0 and 1. Class labels are integers; "
+            "for quantities there is the metric mse"
+        )
+
+
 def labels(pred: Any, target: Any, threshold: float) -> tuple[Array, Array]:
     """Predicted and true classes, both of the same shape, from what a net gives and a data set holds.
 
-    ====================================  ===============================
-    ===================================== predictions                           targets
-    predicted class ====================================  ===============================
-    ===================================== scores (..., K), K > 1                integers (...)
-    the largest along the last axis scores (..., K), K > 1                floats (..., K): one-hot, soft   the
-    same; the target's largest, too one score: (..., 1), or as targets    0 and 1, integers or floats      1
-    where the score exceeds ``threshold`` integers, as targets                  integers (...)
-    as they are ====================================  ===============================
-    =====================================
+    ==========================  ===============================  ===================================
+    predictions                 targets                          predicted class
+    ==========================  ===============================  ===================================
+    scores (..., K), K > 1      integers (...)                   the largest along the last axis
+    scores (..., K), K > 1      floats (..., K): one-hot, soft   the same; the target's largest, too
+    one score: (..., 1), (...)  0 and 1, integers or floats      1 where the score is over threshold
+    integers, as targets        integers (...)                   as they are
+    ==========================  ===============================  ===================================
 
     Raises :class:`DataError` for other shapes.
     """
@@ -79,6 +87,7 @@ def labels(pred: Any, target: Any, threshold: float) -> tuple[Array, Array]:
         pred = pred.argmax(-1) if pred.shape[-1] > 1 else pred[..., 0] > threshold
     elif pred.dtype.kind == "f":
         pred = pred > threshold
+    check_shares(target)
     if pred.shape != target.shape:
         raise DataError(
             f"scores of shape {pred.shape} do not fit targets of shape {target.shape}; "

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinynet.backend import host
 from tinynet.errors import DataError
-from tinynet.metrics.metric import Metric, as_arrays
+from tinynet.metrics.metric import Metric, as_arrays, check_shares
 
 
 class AUC(Metric):
@@ -24,6 +24,7 @@ class AUC(Metric):
 
     def update(self, pred: Any, target: Any) -> None:
         scores, true = (host(a) for a in as_arrays(pred, target))
+        check_shares(true)
         self._scores.append(_columns(scores, true))
         self._labels.append(_classes(scores, true))
         if self._labels[-1].shape != self._scores[-1].shape[:1]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tinynet import nn, ops
 from tinynet.errors import ArgumentError, ShapeError, by_x, unknown_name
-from tinynet.nn.checks import whole
+from tinynet.nn.checks import missing_axis, whole
 from tinynet.tensor import Tensor
 
 _RANKS: dict[int, tuple[type[nn.Module], ...]] = {
@@ -53,9 +53,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.rank + 2:
-            batch = " For a single sample add the batch axis: x[None]." if x.ndim == self.rank + 1 else ""
+            hint = missing_axis(x.shape) if x.ndim == self.rank + 1 else ""
             needed = f"rank={self.rank} needs {self.rank + 2}"
-            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but {needed}.{batch}")
+            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but {needed}.{hint}")
         skips = []
         for block in self.down:
             skips.append(block(x))

@@ -40,6 +40,13 @@ def known_padding(padding: Padding) -> Padding:
     return padding
 
 
+def missing_axis(shape: tuple[int, ...]) -> str:
+    """What to type when data have one axis too few: the batch axis, or the one of the channels."""
+    batch = "For a single sample add the batch axis: x[None]."
+    few = shape[-1] <= 4  # grey to colour and alpha
+    return f" {batch}" if few else f" No axis for channels or features? Add one: x[..., None]. {batch}"
+
+
 def with_brackets(value: Any, name: str) -> None:
     """Raise :class:`ArgumentError` when ``value`` is a class where an object of it was meant."""
     if isinstance(value, type):

@@ -14,7 +14,8 @@ from tinynet.tensor import Tensor
 class Sequential(Module):
     """Layers one after the other; functions from tensor to tensor may stand among them.
 
-    ``model[0]`` is the first layer, and parameters are named "0.weight", "0.bias", "1.weight" and so on.
+    ``model[0]`` is the first layer, ``model[-1] = nn.Dense(5)`` replaces the last one. Parameters are named
+    "0.weight", "0.bias", "1.weight" and so on.
     """
 
     def __init__(self, *layers: Callable[[Any], Any]):
@@ -41,6 +42,10 @@ class Sequential(Module):
 
     def __getitem__(self, index: int | slice) -> Any:
         return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+
+    def __setitem__(self, index: int, layer: Callable[[Any], Any]) -> None:
+        _check_layer(layer, index)
+        self.layers[index] = layer
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -7,12 +7,12 @@ from typing import Any
 
 from tinynet.backend import to_device
 from tinynet.errors import DTypeError, ShapeError, by_x
-from tinynet.nn.checks import whole
+from tinynet.nn.checks import missing_axis, whole
 from tinynet.nn.init import Initializer, draw
 from tinynet.nn.module import Module
 from tinynet.nn.parameter import Parameter
 from tinynet.nn.trail import calls, will_build
-from tinynet.tensor import Tensor
+from tinynet.tensor import Tensor, as_tensor
 
 Drawn = dict[str, tuple[Initializer, tuple[int, ...]]]
 
@@ -43,6 +43,8 @@ class Layer(Module):
         return 0
 
     def forward(self, x: Tensor, *states: Any, **named: Any) -> Any:
+        if not isinstance(x, Tensor):  # nested lists; for anything else as_tensor has a sentence
+            x = as_tensor(x)
         if self._features is None:
             return self._first_run(x, states, named)
         self._check_dtype(x)
@@ -77,8 +79,10 @@ class Layer(Module):
 
     def _check_axes(self, x: Tensor) -> None:
         if self.ndim is not None and x.ndim != self.ndim:
-            batch = " For a single sample add the batch axis: x[None]." if x.ndim == self.ndim - 1 else ""
-            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input is {self.axes}.{batch}")
+            hint = missing_axis(x.shape) if x.ndim == self.ndim - 1 else ""
+            raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input is {self.axes}.{hint}")
+        if x.ndim == 0:
+            raise ShapeError(f"got a single number, but the input is {self.axes}")
         if self.ndim is not None and not calls.steps and _looks_channels_first(x.shape):
             order = (0, *range(2, x.ndim), 1)
             raise ShapeError(

@@ -235,7 +235,10 @@ class Module:
         state.save_file(self, path)
 
     def load_weights(self, path: str | os.PathLike, strict: bool = True) -> Any:
-        """Read a file of :meth:`save_weights`; the same errors and report as :meth:`load_state_dict`."""
+        """Read a file of :meth:`save_weights`, or the weights in a checkpoint of :meth:`fit`.
+
+        The same errors and report as :meth:`load_state_dict`.
+        """
         from tinynet.nn import state
 
         return state.load_file(self, path, strict)
@@ -251,12 +254,13 @@ class Module:
         self,
         optimizer: Any = "adam",
         loss: Any = "cross_entropy",
-        metrics: Iterable[Any] = ("accuracy",),
+        metrics: Iterable[Any] | None = None,
         lr: float | None = None,
     ) -> Module:
         """Choose how :meth:`fit` trains: names or objects; ``lr`` is the optimiser's own default if None.
 
-        Returns the model itself.
+        Without ``metrics`` there is the accuracy for losses of class labels, and none for others. Returns the
+        model itself.
         """
         from tinynet.training import Trainer
 

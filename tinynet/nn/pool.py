@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinynet import ops
 from tinynet.errors import ShapeError, by_x
-from tinynet.nn.checks import known_padding, window_sizes
+from tinynet.nn.checks import known_padding, missing_axis, window_sizes
 from tinynet.nn.module import Module
 from tinynet.ops.window import Padding, Size
 from tinynet.tensor import Tensor
@@ -152,5 +152,5 @@ class GlobalMaxPool3D(_GlobalMaxPool):
 
 def _check_rank(x: Tensor, rank: int) -> None:
     if x.ndim != rank + 2:
-        batch = " For a single sample add the batch axis: x[None]." if x.ndim == rank + 1 else ""
-        raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input has {rank + 2}.{batch}")
+        hint = missing_axis(x.shape) if x.ndim == rank + 1 else ""
+        raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input has {rank + 2}.{hint}")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tinynet.nn.module import Module
 
 
+_PARTS = ("model/", "optimizer/", "callbacks/")  # how tinynet.training names the arrays of a checkpoint
+
+
 @dataclass
 class LoadReport:
     """What became of each name: four lists, the last one with the shapes (in the file, in the model)."""
@@ -74,6 +77,8 @@ def save_file(module: Module, path: str | os.PathLike) -> None:
 def load_file(module: Module, path: str | os.PathLike, strict: bool) -> LoadReport:
     """Read a safetensors file into the module; see :meth:`Module.load_weights`."""
     arrays, _ = read_arrays(path)
+    if arrays and all(name.startswith(_PARTS) for name in arrays):  # a checkpoint of fit
+        arrays = {name.removeprefix("model/"): a for name, a in arrays.items() if name.startswith("model/")}
     try:
         return load(module, arrays, strict)
     except CheckpointError as error:

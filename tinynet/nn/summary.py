@@ -32,6 +32,7 @@ def dry_run(model: Module, input_shape: Iterable[int]) -> list[Step]:
     Evaluation mode, nothing recorded, kernels that need no compilation; missing parameters are created.
     """
     shape = _checked_shape(input_shape)
+    _check_inputs(model)
     first = next((p.data for p in model.parameters() if p.built), None)
     x = np.zeros((1, *shape), DEFAULT_DTYPE if first is None else first.dtype)
     quiet = np.errstate(all="ignore")  # zeros may have no logarithm
@@ -52,10 +53,21 @@ def _evaluation(model: Module) -> Iterator[None]:
             module.training = training
 
 
+def _check_inputs(model: Module) -> None:
+    """Only models of one input can be run dry."""
+    inputs = inspect.signature(model.forward).parameters.values()
+    needed = [p.name for p in inputs if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:
+        raise ArgumentError(
+            f"build() and summary() know one input, but {type(model).__name__}.forward takes "
+            f"{', '.join(needed)}. Its layers find their sizes when you call the model once, with arrays"
+        )
+
+
 def _checked_shape(input_shape: Iterable[int]) -> Shape:
     try:
         shape = tuple(int(s) for s in input_shape)
-    except TypeError:
+    except (TypeError, ValueError):
         shape = ()
     if not shape or any(s < 1 for s in shape):
         raise ArgumentError(
@@ -211,6 +223,8 @@ def _settings(module: Module) -> str:
     parts, kind = [], cast(Any, type(module))
     for name, parameter in arguments(kind).items():
         value = getattr(module, name, parameter.default)
+        if value is None and parameter.default is True:  # a bias that was refused
+            value = False
         if not (value is None or isinstance(value, _PLAIN) or inspect.isfunction(value)):
             continue
         text = value.__name__ if inspect.isfunction(value) else repr(value)

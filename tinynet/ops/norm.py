@@ -91,7 +91,8 @@ def _check_enough(shape: tuple[int, ...]) -> None:
     if count < 2:
         raise ShapeError(
             f"batch_norm needs more than one value per feature while training; x of shape {shape} has "
-            f"{count}. Use a larger batch, drop a last batch of one (drop_last=True), or switch to eval()"
+            f"{count}. Use a larger batch, leave out a last batch of one (tn.data.Loader(..., "
+            "drop_last=True)), or switch to eval()"
         )
 
 

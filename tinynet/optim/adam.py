@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tinynet import kernels
@@ -34,6 +34,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(params, lr)
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise ArgumentError(f"betas={betas!r}: give two numbers, such as (0.9, 0.999)")
         self.beta1, self.beta2 = (below_one(beta, "betas") for beta in betas)
         self.eps, self.weight_decay = not_negative(eps, "eps"), not_negative(weight_decay, "weight_decay")
         if eps == 0:

@@ -101,6 +101,8 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         )
     if isinstance(params, Tensor):
         raise ArgumentError("got a single tensor; put it into a list: [tensor]")
+    if not isinstance(params, Iterable):
+        raise ArgumentError(f"the first argument is a list of parameters, got {params!r}: model.parameters()")
     seen = list({id(p): p for p in params}.values())
     for i, p in enumerate(seen):
         _check_one(p, i, seen)
@@ -111,7 +113,8 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
 
 def _check_one(p: Any, i: int, seen: list[Any]) -> None:
     if not isinstance(p, Tensor):
-        raise ArgumentError(f"parameter {i} is a {type(p).__name__}, not a tensor. {_listing(seen)}")
+        fix = " Write model.parameters()." if isinstance(p, (tuple, str)) else ""  # names among them
+        raise ArgumentError(f"parameter {i} is a {type(p).__name__}, not a tensor.{fix} {_listing(seen)}")
     if p.data is None:
         raise ArgumentError(
             f"parameter {i} has no size yet. First let the layers find theirs: model.build((28, 28, 1)), "

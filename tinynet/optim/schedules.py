@@ -21,6 +21,8 @@ class Schedule:
     """
 
     def __init__(self, optimizer: Optimizer):
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(f"the first argument is the optimiser, got {optimizer!r}")
         self.optimizer = optimizer
         self.base_lr = optimizer.lr
         self.count = 0

@@ -81,6 +81,12 @@ class Monitor:
         self.sign = -1.0 if mode == "min" or (mode == "auto" and "loss" in name) else 1.0
         self.best = math.nan
 
+    def check(self, trainer: Trainer) -> None:
+        """Raise :class:`ArgumentError`, before the first epoch, for a number that cannot come."""
+        of_validation = {"val_loss", *(f"val_{metric.name}" for metric in trainer.metrics)}
+        if self.name in of_validation and trainer.validation is None:
+            raise ArgumentError(f"there will be no {self.name!r} to monitor: fit() has no validation_data")
+
     def improved(self, trainer: Trainer) -> bool:
         """Whether the last epoch beat the best one so far by more than ``min_delta``; remembers it if so."""
         numbers = trainer.history[-1]
@@ -119,6 +125,7 @@ class EarlyStopping(Callback):
         self.best_weights: dict[str, Any] = {}
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        self.monitor.check(trainer)
         if trainer.epoch == 0:  # not a resumed one
             self.waited, self.monitor.best, self.best_weights = 0, math.nan, {}
 
@@ -158,6 +165,8 @@ class LearningRate(Callback):
     def __init__(self, schedule: Schedule | MakeSchedule, every: str | None = None):
         if every not in ("batch", "epoch", None):
             raise unknown_name("unit", every, ("batch", "epoch"))
+        if not (isinstance(schedule, Schedule) or callable(schedule)):
+            raise ArgumentError(f"schedule={schedule!r}: give a schedule, or what makes one: optim.CosineLR")
         self._given, self._every = schedule, every
         self.schedule: Any = None
         self._own_lr: float | None = None
@@ -219,8 +228,10 @@ class Checkpoint(Callback):
     def on_fit_begin(self, trainer: Trainer) -> None:
         make_folder(self.path.parent)
         self._saved_at = None
-        if self._monitor and trainer.epoch == 0:
-            self._monitor.best = math.nan
+        if self._monitor:
+            self._monitor.check(trainer)
+            if trainer.epoch == 0:
+                self._monitor.best = math.nan
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         if self._monitor and self._monitor.improved(trainer):

@@ -56,6 +56,8 @@ def load_checkpoint(path: str | os.PathLike, trainer: Trainer) -> None:
     checkpoint, of another version, or was saved with another architecture or optimiser; then nothing is
     changed.
     """
+    if not os.path.exists(path):
+        raise CheckpointError(f"there is no file {path} to go on from. Without resume training begins anew")
     arrays, metadata = read_arrays(path)
     facts = _read_facts(path, metadata)
     if trainer.optimizer is None:

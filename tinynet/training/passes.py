@@ -10,6 +10,7 @@ import numpy as np
 
 from tinynet.autograd import no_grad
 from tinynet.data import Loader
+from tinynet.errors import TinynetError
 from tinynet.nn import Module
 
 
@@ -41,6 +42,16 @@ def evaluating(model: Module) -> Iterator[None]:
     with kept_modes(model), no_grad():
         model.eval()
         yield
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Errors of this block say in front what they are about, such as "validation_data"."""
+    try:
+        yield
+    except TinynetError as error:
+        error.args = (f"{what}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 def one_pass(loader: Loader) -> Iterator[tuple[Any, Any]]:

@@ -24,11 +24,31 @@ from tinynet.optim import clip_grad_norm
 from tinynet.tensor import Tensor
 from tinynet.training.callbacks import Callback, Checkpoint, LearningRate
 from tinynet.training.checkpoint import load_checkpoint
-from tinynet.training.choices import as_loader, input_loader, optimizer_maker, probabilities
+from tinynet.training.choices import (
+    as_loader,
+    check_built,
+    check_epochs,
+    check_loss,
+    check_optimizer,
+    checked_callbacks,
+    default_metrics,
+    input_loader,
+    optimizer_maker,
+    probabilities,
+    sample_shape,
+)
 from tinynet.training.guard import LastGood, blame_sample, gradients_finite
 from tinynet.training.history import History, Report
 from tinynet.training.interrupt import Interrupt, TrainingInterrupted
-from tinynet.training.passes import batch_indices, evaluating, is_built, kept_modes, model_device, one_pass
+from tinynet.training.passes import (
+    about,
+    batch_indices,
+    evaluating,
+    is_built,
+    kept_modes,
+    model_device,
+    one_pass,
+)
 from tinynet.training.progress import progress
 
 Path = str | os.PathLike
@@ -58,11 +78,13 @@ class Trainer:
     ):
         self.model, self.loss, self.clip_norm = model, get_loss(loss), clip_norm
         self.metrics = [get_metric(m) for m in ((metrics,) if isinstance(metrics, str) else metrics)]
-        self.callbacks = self.running_callbacks = _checked(callbacks)
+        self.callbacks = self.running_callbacks = checked_callbacks(callbacks)
         self._make_optimizer = optimizer_maker(optimizer, None)
         self._optimizer: Any = None
+        self._made_for: list[Any] = []  # the model's parameters when the optimiser was made
         self.history = History()
         self.loader: Any = None
+        self.validation: Loader | None = None
         self.epoch = self.epochs = self.batch = self.batches = self.steps = self.samples = 0
         self.loss_sum, self.batch_loss = 0.0, math.nan
         self.numbers: dict[str, float] = {}  # of an epoch whose validation is under way
@@ -75,17 +97,21 @@ class Trainer:
         model: Module,
         optimizer: Any = "adam",
         loss: Any = "cross_entropy",
-        metrics: Iterable[Any] = ("accuracy",),
+        metrics: Iterable[Any] | None = None,
         lr: float | None = None,
     ) -> Trainer:
         """A trainer as ``model.compile`` makes it; ``lr`` is for an optimiser that is still to be made."""
-        return cls(model, optimizer_maker(optimizer, lr), loss, metrics)
+        trainer = cls(model, optimizer_maker(optimizer, lr), loss, metrics or ())
+        if metrics is None:
+            trainer.metrics = default_metrics(trainer.loss)
+        return trainer
 
     @property
     def optimizer(self) -> Any:
         """The optimiser; None as long as it waits for the model to be built."""
         if self._optimizer is None and is_built(self.model):
-            self._optimizer = self._make_optimizer(self.model.parameters())
+            self._made_for = self.model.parameters()
+            self._optimizer = self._make_optimizer(self._made_for)
         return self._optimizer
 
     # --- training ---
@@ -125,19 +151,20 @@ class Trainer:
         step, or, where these already gave an infinite loss on sound data, those of at most 50 batches
         earlier. Either way ``trainer.history`` keeps the finished epochs.
         """
-        _check_epochs(epochs)
+        check_epochs(epochs)
         seed = random.draw_key() if seed is None else seed
         loader = as_loader(x, y, batch_size, shuffle=shuffle, seed=seed)
-        validation = None
+        self.validation = None
         if validation_data is not None:
-            validation = as_loader(validation_data, None, loader.batch_size, name="validation_data")
+            with about("validation_data"):
+                self.validation = as_loader(validation_data, None, loader.batch_size)
         self._start(loader, epochs, own_loader=loader is not x)
         with closing(progress(verbose)) as show, Interrupt() as interrupt, kept_modes(self.model):
             self._prepare(
-                [*self.callbacks, *_checked(callbacks), *_extras(schedule, checkpoint), show], resume
+                [*self.callbacks, *checked_callbacks(callbacks), *_extras(schedule, checkpoint), show], resume
             )
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked for after each batch
-                self._run(validation, interrupt)
+                self._run(interrupt)
         if interrupt.asked:
             raise TrainingInterrupted(self._interrupted_text(checkpoint), self.history)
         return self.history
@@ -152,14 +179,18 @@ class Trainer:
         return Report(loss, self.samples, {m.name: m.result() for m in self.metrics[:metrics]}).scalars
 
     def _start(self, loader: Loader, epochs: int, own_loader: bool) -> None:
-        """Counters at zero, and the model built."""
+        """Counters at zero, the model built, and an optimiser for all that it has."""
         self.loader, self.batches, self.epochs = loader, len(loader), epochs
         self.epoch = self.batch = self.steps = self.samples = 0
         self.loss_sum, self.numbers, self.history = 0.0, {}, History()
         self.interrupted, self.stop_reason = False, ""
         self.first_pass = self.passes if own_loader else loader.epoch
         if not is_built(self.model):
-            self.model.build(loader.dataset.batch(np.arange(1))[0].shape[1:])
+            self.model.build(sample_shape(loader))
+            check_built(self.model)
+        if [*map(id, self._made_for)] != [*map(id, self.model.parameters())]:
+            self._optimizer = None  # a layer was replaced: the new one is to learn, too
+        check_optimizer(self.optimizer, self.model)
 
     def _prepare(self, callbacks: list[Callback], resume: Path | None) -> None:
         """Everything that needs a built model, up to the loading of a checkpoint."""
@@ -171,21 +202,22 @@ class Trainer:
             load_checkpoint(resume, self)
         self._good = LastGood(self.model, self.optimizer)
 
-    def _run(self, validation: Loader | None, interrupt: Interrupt) -> None:
+    def _run(self, interrupt: Interrupt) -> None:
         self.model.train()
         self._tell("on_fit_begin")
         while self.epoch < self.epochs and not self.stop_reason and not interrupt.asked:
-            self._run_epoch(validation, interrupt)
+            self._run_epoch(interrupt)
         self.interrupted = interrupt.asked
         self._tell("on_fit_end")
 
-    def _run_epoch(self, validation: Loader | None, interrupt: Interrupt) -> None:
+    def _run_epoch(self, interrupt: Interrupt) -> None:
         self._train_epoch(interrupt)
         if self.batch < self.batches:
             return
         self.numbers = self.numbers or self.running()  # there already if Ctrl-C came in the validation
-        if validation is not None:
-            report = self._measure(validation, interrupt)
+        if self.validation is not None:
+            with about("validation_data"):
+                report = self._measure(self.validation, interrupt)
             if interrupt.asked:
                 return
             self.numbers |= {f"val_{name}": value for name, value in report.scalars.items()}
@@ -252,13 +284,14 @@ class Trainer:
         device = model_device(self.model)
         y = to_device(y, device)
         outputs = self.model(to_device(x, device))
+        if outputs is None:
+            raise ArgumentError(f"{type(self.model).__name__}.forward() returned None: is there a return?")
         try:
             loss = self.loss(outputs, y)
         except DataError as error:
             blame_sample(error, self.loss, outputs, y, indices())
             raise
-        if loss.size != 1:
-            raise ArgumentError(f"the loss has shape {loss.shape}, not a single number: use reduction='mean'")
+        check_loss(loss)
         return outputs, y, loss
 
     # --- evaluation ---
@@ -313,20 +346,3 @@ def _extras(schedule: Any, checkpoint: Path | None) -> list[Callback]:
     if checkpoint is not None:
         extras.append(Checkpoint(checkpoint))
     return extras
-
-
-def _checked(callbacks: Iterable[Callback]) -> list[Callback]:
-    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            name = getattr(callback, "__name__", type(callback).__name__)
-            raise ArgumentError(
-                f"{name} is no Callback object. A class is called first: {name}(...); a function is wrapped: "
-                f"LambdaCallback(on_epoch_end={name})"
-            )
-    return callbacks
-
-
-def _check_epochs(epochs: Any) -> None:
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
-        raise ArgumentError(f"epochs={epochs!r}: give a whole number of at least 0")
