@@ -47,6 +47,7 @@ def test_the_layer_stands_in_front_once_it_is_known():
     [
         ("sdg", "Did you mean 'sgd'?"),
         ("adamm", "Did you mean 'adam' or 'adamw'?"),
+        ("ADAM", "Did you mean 'adam'?"),
         ("zzz", "Known: adam, adamw, sgd."),
     ],
 )

@@ -136,3 +136,14 @@ def test_a_link_keeps_pointing_to_the_same_place(tmp_path):
     atomic_write(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX systems")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    """Neither a folder nor, for a user who may do everything, a device such as /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, text in ((tmp_path, "it is a folder: add a file name"), (pipe, "it is no ordinary file")):
+        with pytest.raises(CheckpointError, match=text):
+            atomic_write(path, b"")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

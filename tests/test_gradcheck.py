@@ -140,3 +140,9 @@ def test_check_op_knows_the_operations():
 
 def test_tn_gradcheck_is_the_function():
     assert tn.gradcheck is gradcheck
+
+
+def test_there_must_be_something_to_differentiate():
+    for f, x in ((lambda a: a * a, np.arange(3)), (lambda a: (a > 0) * 1, np.ones(3))):
+        with pytest.raises(ArgumentError, match="neither inputs nor outputs may all be integers"):
+            tn.gradcheck(f, x)

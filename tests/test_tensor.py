@@ -32,6 +32,7 @@ def test_a_new_tensor_shares_no_memory():
         ([[1, 2], [3]], "the nested lists do not form a rectangle of numbers"),
         ("abc", "a tensor holds numbers or booleans, got <U3 from str"),
         (None, "got object from NoneType"),
+        (np.array([None, 1.0]), "got object from ndarray"),
         ([1 + 2j], "got complex128 from list"),
     ],
 )

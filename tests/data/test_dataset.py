@@ -113,7 +113,7 @@ def test_overriding_getitem_of_a_dataset_in_memory_is_respected():
         (lambda: (np.zeros((2, 3, 1)), 0), ShapeError, r"sample 7: its input has shape \(2, 3, 1\)"),
         (lambda: (np.full((2, 2, 1), np.nan), 0), NotFiniteError, "its input holds nan in sample 7"),
         (lambda: (np.zeros((2, 2, 1)), "seven"), DTypeError, "its target holds <U5"),
-        (lambda: np.zeros(3), DataError, "sample 7 cannot be read: ValueError: too many values"),
+        (lambda: np.zeros(3), DataError, r"sample 7: __getitem__ must return a pair \(x, y\)"),
         (lambda: (np.zeros((2, 2, 1)), [1, 2]), ShapeError, r"sample 7: its target has shape \(2,\)"),
     ],
 )
@@ -134,3 +134,10 @@ def test_as_dataset_refuses_what_it_cannot_use():
         DTypeError, match=r"need a Dataset or a pair of arrays \(x, y\), got a value of type list"
     ):
         as_dataset([1, 2])
+
+
+@pytest.mark.parametrize("broken, got", [(lambda x: x[:2], r"shape \(2, 1\)"), (lambda x: None, "NoneType")])
+def test_a_transform_must_give_back_as_many_samples(broken, got):
+    dataset = data.Dataset(np.ones((3, 1)), np.zeros(3), transform=broken)
+    with pytest.raises(ShapeError, match=rf"got a batch of shape \(3, 1\) and returned .*{got}"):
+        dataset[:]

@@ -97,3 +97,10 @@ def test_equal_samples_in_different_parts_are_reported():
         UserWarning, match=f"samples {first} and {second} are equal but lie in different parts"
     ):
         data.split((x, np.arange(20)), (0.5, 0.5))
+
+
+def test_one_number_is_no_list_of_fractions():
+    with pytest.raises(
+        ArgumentError, match=r"fractions=0\.8: give one for each part, such as \(0\.8, 0\.2\)"
+    ):
+        data.split(numbered(10), 0.8)

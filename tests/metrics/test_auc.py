@@ -107,3 +107,8 @@ def test_a_large_set_is_quick():
     rng = np.random.default_rng(0)
     scores, labels = rng.random(200_000), rng.integers(0, 2, 200_000)
     assert abs(auc(scores, labels, 10) - 0.5) < 0.01
+
+
+def test_one_score_is_for_two_classes():
+    with pytest.raises(DataError, match="one score per sample, but labels above 1"):
+        metrics.AUC().update(np.zeros(3), np.array([0, 1, 2]))

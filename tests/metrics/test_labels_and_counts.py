@@ -145,6 +145,7 @@ def test_names():
         ("acuracy", "Did you mean 'accuracy'"),
         (metrics.AUC, r"write AUC\(\) with brackets"),
         (3, "unknown metric 3"),
+        (len, "a function is no metric: write a subclass"),
     ],
 )
 def test_wrong_names(name, text):
@@ -159,3 +160,9 @@ def test_names_of_the_other_school():
         metrics.Recall  # noqa: B018
     with pytest.raises(AttributeError, match="Did you mean 'Accuracy'"):
         metrics.Acuracy  # noqa: B018
+
+
+@pytest.mark.parametrize("metric", [metrics.Accuracy(), metrics.AUC(), metrics.Sensitivity()])
+def test_quantities_are_no_classes(metric):
+    with pytest.raises(DataError, match=r"targets that are no shares between 0 and 1.*the metric mse"):
+        metric.update(np.zeros((3, 1)), np.array([[0.5], [1.5], [-2.0]]))

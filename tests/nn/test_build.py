@@ -85,7 +85,7 @@ def test_layers_that_were_built_before_stay():
     assert first.weight.built
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 32, 32)])
+@pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 32, 32), (2, 3, 20, 30)])
 def test_channels_first_images_are_recognised_at_the_first_call(shape):
     model = nn.Sequential(nn.Conv2D(4, 3, padding="same"), nn.Conv2D(4, 3))
     with pytest.raises(ShapeError, match=r"is axis 1 the channels\?.*x.transpose\(0, 2, 3, 1\)"):
@@ -112,3 +112,10 @@ def test_sizes_can_be_read():
     assert (conv.in_channels, dense.in_features, rnn.in_features) == (None, None, None)
     conv.build((5, 5, 7)), dense.build((6,)), rnn.build((3, 5))
     assert (conv.in_channels, dense.in_features, rnn.in_features) == (7, 6, 5)
+
+
+def test_a_batch_axis_in_the_shape_of_a_sample_is_noticed():
+    with pytest.raises(
+        ShapeError, match=r"got 1x32x12x12x1, 5 axes.*one sample, for build\(\) and summary\(\)"
+    ):
+        nn.Conv2D(4, 3).build((32, 12, 12, 1))

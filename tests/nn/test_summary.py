@@ -104,6 +104,12 @@ def test_own_parameters_of_a_container_have_a_row():
     ]
 
 
+def test_the_structure_can_be_typed_again():
+    net = nn.Sequential(nn.Conv2D(4, 3, stride=2, bias=False), nn.Dense(2, activation="relu", bias=False))
+    text = repr(net)
+    assert "Conv2D(4, 3, stride=2, bias=False)" in text and "Dense(2, activation=relu, bias=False)" in text
+
+
 def test_several_outputs():
     assert "several" in str(nn.LSTM(3, return_state=True).summary((4, 2)))
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tinynet as tn
 from tinynet import nn
 from tinynet.errors import ArgumentError, DTypeError, ShapeError
 
@@ -232,3 +233,40 @@ def test_other_dtypes_are_not_mixed_in(layer, shape, dtype):
         DTypeError, match=rf"the input is {dtype}, the weights float32\. .*x\.astype\('float32'\)"
     ):
         layer(zeros(*shape, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    "room, name, text",
+    [
+        (tn, "Conv2D", r"tinynet has no 'Conv2D'; it is tinynet\.nn\.Conv2D"),
+        (tn, "modls", r"Did you mean 'models'"),
+        (tn.data, "DataLoader", r"it is called Loader\("),
+        (tn.data, "loader_", r"Did you mean 'Loader'"),
+        (tn.training, "ModelCheckpoint", r"it is called Checkpoint\("),
+        (tn.training, "EarlyStoping", r"Did you mean 'EarlyStopping'"),
+    ],
+)
+def test_names_that_other_rooms_or_packages_have(room, name, text):
+    with pytest.raises(AttributeError, match=text):
+        getattr(room, name)
+
+
+def test_layers_can_be_replaced_by_layers_only():
+    net = nn.Sequential(nn.Dense(3), nn.Dense(2))
+    net[-1] = nn.Dense(5)
+    assert net(zeros(1, 4)).shape == (1, 5) and list(net.state_dict())[-1] == "1.bias"
+    with pytest.raises(ArgumentError, match=r"layer 0 is the class ReLU; write ReLU\(\)"):
+        net[0] = nn.ReLU
+
+
+def test_models_of_two_inputs_are_called_not_built():
+    class Two(nn.Module):
+        def __init__(self):
+            self.out = nn.Dense(2)
+
+        def forward(self, x, y, scale=1.0):
+            return self.out(x) + self.out(y) * scale
+
+    with pytest.raises(ArgumentError, match=r"Two\.forward takes x, y\. Its layers find their sizes when"):
+        Two().build((3,))
+    assert Two()(zeros(1, 3), zeros(1, 3)).shape == (1, 2)

@@ -183,6 +183,7 @@ def test_wrong_parameters(params, text):
         (lambda p: optim.SGD(p, 0.1, nesterov=True), r"nesterov=True does nothing without momentum"),
         (lambda p: optim.SGD(p, 0.1, weight_decay=-1), r"weight_decay=-1"),
         (lambda p: optim.Adam(p, betas=(0.9, 1.0)), r"betas=1\.0"),
+        (lambda p: optim.Adam(p, betas=0.9), r"betas=0\.9: give two numbers"),
         (lambda p: optim.Adam(p, eps=0), r"eps=0 divides by zero"),
     ],
 )

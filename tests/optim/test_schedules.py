@@ -109,3 +109,8 @@ def test_wrong_numbers(make, text):
 def test_another_state_is_refused():
     with pytest.raises(CheckpointError, match="no state of a schedule: it holds epoch"):
         optim.StepLR(optimizer(), 2).load_state_dict({"epoch": 3})
+
+
+def test_a_schedule_needs_an_optimiser():
+    with pytest.raises(ArgumentError, match=r"the first argument is the optimiser, got 0\.1"):
+        optim.CosineLR(0.1, 100)

@@ -179,6 +179,16 @@ def test_wrong_numbers_of_epochs_and_units_are_refused(tmp_path):
         LearningRate(lambda optimizer, steps: None, every="epochs")
 
 
+def test_a_read_only_folder_stops_fit_before_it_starts(make_trainer, data, tmp_path, monkeypatch):
+    trainer = make_trainer()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(
+        CheckpointError, match=f"nothing can be written into the folder {tmp_path}: it is read"
+    ):
+        trainer.fit(*data, checkpoint=tmp_path / "run.safetensors", verbose=0)
+    assert trainer.steps == 0
+
+
 def test_a_folder_that_cannot_be_made_stops_fit_before_it_starts(make_trainer, data, tmp_path):
     (tmp_path / "file").write_text("")
     trainer = make_trainer()

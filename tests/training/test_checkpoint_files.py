@@ -264,3 +264,10 @@ def test_a_process_killed_thirty_times_while_saving_leaves_a_whole_checkpoint(tm
     assert done.returncode == 0, done.stderr
     kills, in_the_middle, last = map(int, done.stdout.split())
     assert kills == 30 and in_the_middle >= 3 and last > 0
+
+
+def test_weights_alone_are_read_from_a_checkpoint_too(make_trainer, data, same_weights, tmp_path):
+    trainer, twin = make_trainer(), make_trainer(seed=4).model.build((6,))
+    trainer.fit(*data, checkpoint=tmp_path / "run.safetensors", verbose=0)
+    assert twin.load_weights(tmp_path / "run.safetensors").complete
+    assert same_weights(trainer.model, twin)

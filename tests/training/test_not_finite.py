@@ -108,7 +108,7 @@ def test_the_first_layer_that_made_a_nan_is_named_and_no_step_is_taken(data, sam
     assert (
         text.startswith("epoch 1, batch 1 of 3: the loss is ") and "first came out of block.1 (Log)" in text
     )
-    assert "Is the learning rate (0.001) too high? A lower one or clip_norm=1.0 helps." in text
+    assert "It is the first batch, so no step of this fit was taken" in text
     assert same_weights(trainer.model, before)
     assert all(module._hooks == () for module in trainer.model.modules())
 
@@ -118,7 +118,7 @@ def test_a_rate_far_too_high_ends_with_weights_that_give_a_finite_loss(data):
     tn.seed(0)
     model = nn.Sequential(nn.Dense(8, activation="relu"), nn.BatchNorm(), nn.Dense(3)).build((6,))
     trainer = Trainer(model, optim.SGD(model.parameters(), 1e25), "cross_entropy")
-    with pytest.raises(NotFiniteError, match=r"came out of (0|1|2) \((Dense|BatchNorm)\).*put back"):
+    with pytest.raises(NotFiniteError, match=r"came out of (0|1|2) .*put back.*rate \(1e\+25\) too high"):
         fit(trainer, x, y, epochs=20)
     assert all(np.isfinite(a).all() for a in model.state_dict().values())
     assert np.isfinite(trainer.evaluate(x, y).loss)

@@ -155,3 +155,62 @@ def test_inputs_of_another_shape_than_the_built_model_name_the_layer(make_traine
     quiet(trainer, *data)
     with pytest.raises(ShapeError, match="Dense"):
         trainer.predict(data[0][:, :4])
+
+
+# --- models and losses that cannot be trained, or not any more as they were ---
+
+
+class Own(nn.Module):
+    """Two layers, of which ``use`` says what becomes of the input."""
+
+    def __init__(self, use):
+        self.one, self.two, self.use = nn.Dense(3), nn.Dense(3), use
+
+    def forward(self, x):
+        return self.use(self, x)
+
+
+@pytest.mark.parametrize(
+    "model, loss, text",
+    [
+        (
+            Own(lambda own, x: own.one(x)),
+            "mse",
+            r"two\.weight, two\.bias found no size: forward\(\) does not use",
+        ),
+        (
+            Own(lambda own, x: (own.two(own.one(x)), None)[1]),
+            "mse",
+            r"Own\.forward\(\) returned None: is there",
+        ),
+        (Own(lambda own, x: own.two(own.one(x))), lambda pred, y: 3.0, "the loss returned 3.0, not a tensor"),
+    ],
+)
+def test_models_and_losses_that_give_nothing_to_learn_from(data, model, loss, text):
+    with pytest.raises(ArgumentError, match=text):
+        quiet(Trainer(model, "adam", loss), data[0], data[0][:, :3])
+
+
+def test_a_layer_that_was_replaced_learns_too(data):
+    model = nn.Sequential(nn.Dense(8, activation="relu"), nn.Dense(3)).compile(lr=0.05)
+    quiet(model, *data)
+    first = model[0].weight.data.copy()
+    model[0].freeze()
+    model[-1] = nn.Dense(4)
+    losses = model.fit(*data, epochs=10, verbose=0)["loss"]
+    assert losses[-1] < 0.8 * losses[0] and np.array_equal(first, model[0].weight.data)
+
+
+def test_the_optimiser_of_what_the_model_was_is_refused_and_of_a_part_is_not(data):
+    model = nn.Sequential(nn.Dense(8), nn.Dense(3)).build((6,))
+    model.compile(optim.Adam(model[1].parameters()))
+    quiet(model, *data)
+    model[1] = nn.Dense(3)
+    with pytest.raises(ArgumentError, match=r"lacks 0\.weight.*layer replaced\? .*optim\.Adam\(model\.par"):
+        quiet(model, *data)
+
+
+@pytest.mark.parametrize("loss, columns", [("mse", ["loss"]), ("cross_entropy", ["loss", "accuracy"])])
+def test_accuracy_is_measured_by_default_where_there_are_classes(data, loss, columns):
+    model = nn.Sequential(nn.Dense(3)).compile("sgd", loss)
+    assert quiet(model, data[0], data[0][:, :3] if loss == "mse" else data[1]).columns == columns

@@ -152,7 +152,7 @@ def _item(dataset: Any, index: int) -> Batch:
     try:
         item = dataset[index]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DTypeError(f"sample {index}: __getitem__ must return a pair (x, y), got {_kind(item)}")
+            raise DataError(f"sample {index}: __getitem__ must return a pair (x, y), got {_kind(item)}")
         x, y = (np.asarray(part)[None] for part in item)
         return as_input(_numbers(x, "its input", index))[0], _numbers(y, "its target", index)[0]
     except TinynetError:

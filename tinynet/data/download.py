@@ -29,6 +29,8 @@ def fetch(name: str, folder: Path, mirrors: Sequence[str], md5: str) -> Path:
         address = f"{mirror.rstrip('/')}/{name}"
         try:
             return _fetch_from(address, folder, name, md5)
+        except DataError:  # no mirror can help with the folder
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             reasons.append(f"  {address}: {_reason(error)}")
     raise DataError(
@@ -60,7 +62,8 @@ def _open_temporary(folder: Path, name: str) -> tuple[BinaryIO, Path]:
         handle, path = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
     except OSError as error:
         raise DataError(
-            f"cannot write into {folder}: {error.strerror or error}. Give another folder"
+            f"cannot write into {folder}: {error.strerror or error}. Give another folder: "
+            "tn.data.mnist(folder, download=True)"
         ) from error
     return os.fdopen(handle, "wb"), Path(path)
 

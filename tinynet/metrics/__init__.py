@@ -45,6 +45,8 @@ def get(metric: Any) -> Metric:
         return metric
     if isinstance(metric, type):
         raise ArgumentError(f"metric is the class {metric.__name__}; write {metric.__name__}() with brackets")
+    if callable(metric):
+        raise ArgumentError("a function is no metric: write a subclass of tn.metrics.Metric, or give a name")
     raise unknown_name("metric", metric, _NAMES)
 
 

@@ -29,6 +29,8 @@ class AUC(Metric):
         self._labels.append(_classes(scores, true))
         if self._labels[-1].shape != self._scores[-1].shape[:1]:
             raise DataError(f"scores of shape {scores.shape} do not fit targets of shape {true.shape}")
+        if self._scores[-1].shape[1] == 1 and (self._labels[-1] > 1).any():
+            raise DataError("auc got one score per sample, but labels above 1: give a score for each class")
 
     def result(self) -> float:
         if not self._scores:

@@ -55,13 +55,15 @@ class Dense(Layer):
         return y if self.activation is None else self.activation(y)
 
     def _wrong_size(self, shape: tuple[int, ...]) -> ShapeError:
+        if len(shape) < 2:
+            return ShapeError(
+                f"got an input of shape {shape}, but in_features={self._features} numbers make a row. "
+                "One number per sample? Add an axis: x[:, None]"
+            )
         per_sample = math.prod(shape[1:])
         flat = f" = {per_sample} numbers" if len(shape) > 2 else " numbers"
         flatten = "nn.Flatten() before it" if len(shape) > 2 and per_sample == self._features else None
-        fix = (
-            flatten
-            or f"Dense({self.units}, in_features={shape[-1] if shape else 1}), or leave in_features out"
-        )
+        fix = flatten or f"Dense({self.units}, in_features={shape[-1]}), or leave in_features out"
         return ShapeError(
             f"got {by_x(shape[1:])}{flat} per sample, but in_features={self._features}.\n  Fix: {fix}."
         )

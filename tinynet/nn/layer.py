@@ -80,6 +80,8 @@ class Layer(Module):
     def _check_axes(self, x: Tensor) -> None:
         if self.ndim is not None and x.ndim != self.ndim:
             hint = missing_axis(x.shape) if x.ndim == self.ndim - 1 else ""
+            if x.ndim == self.ndim + 1 and len(x) == 1:  # a dry run
+                hint = " The shape of one sample, for build() and summary(), has no batch axis."
             raise ShapeError(f"got {by_x(x.shape)}, {x.ndim} axes, but the input is {self.axes}.{hint}")
         if x.ndim == 0:
             raise ShapeError(f"got a single number, but the input is {self.axes}")
@@ -100,5 +102,8 @@ class Layer(Module):
 
 
 def _looks_channels_first(shape: tuple[int, ...]) -> bool:
-    """Grey or colour images or volumes with equal sides, (N, 1, 28, 28) for instance."""
-    return len(shape) > 3 and shape[1] in (1, 3) and len(set(shape[2:])) == 1 and shape[2] > 4
+    """Grey or colour pictures or volumes with equal or large sides, (N, 1, 28, 28) or (N, 3, 20, 30)."""
+    if len(shape) < 4 or shape[1] not in (1, 3):
+        return False
+    smallest, largest = min(shape[2:]), max(shape[2:])
+    return smallest >= 16 or (smallest == largest and smallest > 4)

@@ -58,6 +58,10 @@ def _label_shape_text(name: str, target: Array, logits: tuple[int, ...]) -> str:
         return text + " One-hot rows? Use their .astype('float32'), or the labels: target.argmax(-1)"
     if target.shape == (*logits[:-1], 1):
         return text + " Leave out the last axis: target[..., 0]"
+    if target.shape == logits[:1]:
+        return (
+            text + " One label per sample? Then nn.Flatten() or a global pool must come before the last layer"
+        )
     return text
 
 
@@ -126,6 +130,8 @@ def shares(name: str, target: Array, logits: Tensor) -> Array:
     if target.shape != logits.shape:
         column = target.shape == logits.shape[:-1] and logits.shape[-1] == 1
         hint = ". Give the target its last axis: target[..., None]" if column else "; they must be equal"
+        if not column and target.shape == logits.shape[:-1]:
+            hint += ". For one label out of several classes use cross_entropy"
         raise ShapeError(
             f"{name} got logits of shape {logits.shape} and a target of shape {target.shape}{hint}"
         )

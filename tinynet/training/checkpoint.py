@@ -75,11 +75,13 @@ def load_checkpoint(path: str | os.PathLike, trainer: Trainer) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and those above it; :class:`CheckpointError` when that cannot be done."""
+    """Create a folder and those above it; :class:`CheckpointError` when nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"cannot create the folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise CheckpointError(f"nothing can be written into the folder {folder}: it is read-only")
 
 
 def _facts(trainer: Trainer) -> State:

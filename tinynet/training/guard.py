@@ -67,14 +67,19 @@ class LastGood:
         if self._weights is not None:
             self._model.load_state_dict(self._weights[0])
             self._optimizer.load_state_dict(self._weights[1])
-        return _diverged(layer, self._optimizer.lr)
+            return f"{_source(layer)} {_diverged(self._optimizer.lr)}"
+        return f"{_source(layer)} It is the first batch, so no step of this fit was taken; look there."
 
 
-def _diverged(layer: str, lr: float) -> str:
+def _source(layer: str) -> str:
     source = f"first came out of {layer}" if layer else "came from the loss itself: the outputs are finite"
+    return f"The data of the batch are sound; NaN or infinity {source}."
+
+
+def _diverged(lr: float) -> str:
     return (
-        f"The data of the batch are sound; NaN or infinity {source}. The last good weights were put back. "
-        f"Is the learning rate ({lr:g}) too high? A lower one or clip_norm=1.0 helps."
+        f"The last good weights were put back. Is the learning rate ({lr:g}) too high? A lower one or "
+        "clip_norm=1.0 helps."
     )
 
 
