@@ -17,7 +17,7 @@ from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
 from tinynet.kernels.cpu.plan import column_blocks
 
-_SMALL = 1 << 15  # below so many multiplications NumPy or one thread is faster: the call would dominate
+_SMALL = 1 << 15  # below so many multiplications NumPy is faster: the call itself would dominate
 _ONE_SEGMENT = np.zeros((1, 2), np.int64)
 _ZEROS = np.zeros(64, np.float32)  # what a tile starts from
 
@@ -82,20 +82,15 @@ def multiply_band(a, a_row, a_step, b, out, blocks, task, bands, depth, segment,
         )  # fmt: skip
 
 
-@parallel_kernel
-def _transpose(source, target):
-    for band in numba.prange((len(source) + 15) // 16):
-        transpose_band(source, target, np.int64(band))
-
-
 @kernel
-def transpose_band(source, target, band):
-    """16 rows of target = source.T, in squares of 16 x 16 that fit into the nearest cache."""
+def _transpose(source, target):
+    """target = source.T, in squares of 16 x 16 that fit into the nearest cache."""
     m, n = source.shape
-    for column in range(0, n, 16):
-        for i in range(16 * band, min(16 * band + 16, m)):
-            for j in range(column, min(column + 16, n)):
-                target[j, i] = source[i, j]
+    for row in range(0, m, 16):
+        for column in range(0, n, 16):
+            for i in range(row, min(row + 16, m)):
+                for j in range(column, min(column + 16, n)):
+                    target[j, i] = source[i, j]
 
 
 def bias_grad(grad_y):
@@ -106,31 +101,19 @@ def bias_grad(grad_y):
     # narrow rows are laid side by side, so that a run of additions is at least 64 long
     rows = math.prod(grad_y.shape[:-1])
     fold = math.gcd(rows, 64 // features) if 64 % features == 0 and features < 64 else 1
-    x = contiguous(grad_y).reshape(rows // fold, fold * features)
-    sums = np.zeros((numba.get_num_threads() if x.size >= _SMALL else 1, x.shape[1]), np.float64)
-    if len(sums) == 1:
-        sum_share(x, sums, 0)
-    else:
-        _sum_rows(x, sums)
-    return sums.sum(axis=0).reshape(fold, features).sum(axis=0).astype(np.float32)
-
-
-@parallel_kernel
-def _sum_rows(x, sums):
-    for t in numba.prange(len(sums)):
-        sum_share(x, sums, np.int64(t))
+    total = np.zeros(fold * features, np.float64)
+    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), total)
+    return total.reshape(fold, features).sum(axis=0).astype(np.float32)
 
 
 @kernel
-def sum_share(x, sums, t):
-    """Add the rows of thread t, in float32 for 32 rows at a time and in float64 beyond."""
-    total = sums[t]
-    low, high = t * len(x) // len(sums), (t + 1) * len(x) // len(sums)
+def _sum_rows(x, total):
+    """Add the rows, in float32 for 32 of them at a time and in float64 beyond."""
     some = np.zeros(len(total), np.float32)
-    for first in range(low, high, 32):
+    for first in range(0, len(x), 32):
         for c in range(len(some)):
             some[c] = 0
-        for r in range(first, min(first + 32, high)):
+        for r in range(first, min(first + 32, len(x))):
             for c in range(len(some)):
                 some[c] += x[r, c]
         for c in range(len(some)):
