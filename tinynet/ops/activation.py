@@ -24,7 +24,7 @@ class Relu(Op):
         return self.y
 
     def backward(self, grad):
-        return grad * (self.y > 0)
+        return grad * (self.y > 0).astype(grad.dtype)  # float times boolean is slower in NumPy
 
 
 def relu(x: TensorLike) -> Tensor:
