@@ -328,3 +328,11 @@ def test_focal_formula_and_certain_predictions():
 def test_focal_shapes():
     assert ops.focal(wave(2, 3, 4, 5), np.zeros((2, 3, 4), int), reduction="none").shape == (2, 3, 4)
     assert ops.focal(wave(2, 3, 4, 1), np.zeros((2, 3, 4), int), reduction="none").shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_weights_of_a_loss_are_numbers_of_at_least_0(weight):
+    with pytest.raises(ArgumentError, match="pos_weight must be at least 0"):
+        ops.bce_with_logits(logits(), np.ones((3, 3), np.float32), pos_weight=weight)
+    with pytest.raises(ArgumentError, match="class_weight needs one number of at least 0"):
+        ops.cross_entropy(logits(), LABELS, class_weight=[1.0, weight, 1.0])

@@ -154,7 +154,7 @@ def cross_entropy(
 def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
     xp = array_module(logits.data)
     weights = xp.asarray(constant(class_weight, "class_weight"), dtype=logits.dtype)
-    if weights.shape != logits.shape[-1:] or weights.min() < 0:
+    if weights.shape != logits.shape[-1:] or not (weights >= 0).all():
         raise ArgumentError(
             f"class_weight needs one number of at least 0 for each of {logits.shape[-1]} classes, got "
             f"{weights.tolist()}"
@@ -220,6 +220,8 @@ def bce_with_logits(
     if pos_weight is not None:
         xp = array_module(logits.data)
         pos_weight = xp.asarray(constant(pos_weight, "pos_weight"), dtype=logits.dtype)
+        if not (pos_weight >= 0).all():
+            raise ArgumentError(f"pos_weight must be at least 0, got {pos_weight.tolist()}")
     return _reduce(BceWithLogits.apply(logits, target=array, pos_weight=pos_weight), reduction)
 
 
