@@ -14,22 +14,26 @@ the rest of tinynet.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tinynet.kernels import blocks
 from tinynet.kernels.geometry import Window
 
 Array = Any
 
 __all__ = [
     "Window", "adam_step", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward", "bias_grad",
-    "conv", "conv_input_grad", "conv_weight_grad", "dropout", "erf", "gru", "gru_backward", "layer_norm",
-    "layer_norm_backward", "lstm", "lstm_backward", "matmul", "max_pool", "max_pool_backward", "rnn",
-    "rnn_backward", "room", "sgd_step", "softmax_cross_entropy", "use",
+    "conv", "conv_block", "conv_block_backward", "conv_input_grad", "conv_weight_grad", "dense",
+    "dense_backward", "dropout", "erf", "gru", "gru_backward", "layer_norm", "layer_norm_backward", "lstm",
+    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "rnn",
+    "rnn_backward", "room", "scale_shift", "sgd_step", "softmax_cross_entropy", "use",
 ]  # fmt: skip
 
 _ROOMS = {"reference": "reference", "numpy": "arrays", "fast": "cpu"}
@@ -72,6 +76,12 @@ def _load(name: str) -> ModuleType:
     return _loaded[name]
 
 
+def _block(array: Array, name: str) -> Callable:
+    """A room's own fused kernel, or the same put together from its single kernels."""
+    room = _room(array)
+    return getattr(room, name, None) or functools.partial(getattr(blocks, name), room)
+
+
 def _has_numba() -> bool:
     try:
         importlib.import_module("numba")
@@ -112,6 +122,60 @@ def bias_grad(grad_y: Array) -> Array:
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product of 2-D arrays, either of which may be a transposed view: (M, K) @ (K, N)."""
     return _room(a).matmul(a, b)
+
+
+# --- blocks: what usually stands together, in one pass over memory where a room can do that ---
+
+
+def conv_block(
+    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool, pool: bool
+) -> tuple[Array, Array | None]:
+    """:func:`conv`, then ReLU if ``relu``, then max pooling of 2 x 2 with stride 2 if ``pool`` (images only).
+
+    Returns y and, of a pooled block, where each value stood in its window (uint8, 0 to 3 row by row, 4 where
+    the ReLU let nothing through); None of others.
+    """
+    return _block(x, "conv_block")(x, weight, bias, window, groups, relu, pool)
+
+
+def conv_block_backward(
+    grad_y: Array, x: Array, weight: Array, y: Array | None, where: Array | None, window: Window,
+    groups: int, needs: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    """Gradients of :func:`conv_block` in x, weight and bias, those that ``needs`` asks for.
+
+    ``where`` is that of the forward. ``y`` is its result if there was a ReLU and no pool, otherwise None.
+    """
+    return _block(x, "conv_block_backward")(grad_y, x, weight, y, where, window, groups, needs)
+
+
+def dense(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
+    """x (R, F) @ weight (F, U) + bias (U,), then ReLU if ``relu``."""
+    return _block(x, "dense")(x, weight, bias, relu)
+
+
+def dense_backward(
+    grad_y: Array, x: Array, weight: Array, y: Array | None, needs: tuple[bool, bool, bool]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of :func:`dense` in x, weight and bias; ``y`` is its result if there was a ReLU."""
+    return _block(x, "dense_backward")(grad_y, x, weight, y, needs)
+
+
+def norm_block(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> tuple[Array, Array, Array]:
+    """:func:`batch_norm`, then ReLU if ``relu``; returns y, mean and population variance."""
+    return _block(x, "norm_block")(x, weight, bias, eps, relu)
+
+
+def norm_block_backward(
+    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float, y: Array | None
+) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`norm_block` in x, weight and bias; ``y`` is its result if there was a ReLU."""
+    return _block(x, "norm_block_backward")(grad_y, x, weight, mean, var, eps, y)
+
+
+def scale_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:
+    """x (..., C) * scale (C,) + shift (C,), then ReLU if ``relu``."""
+    return _block(x, "scale_shift")(x, scale, shift, relu)
 
 
 # --- pooling: x (N, *spatial, C), y (N, *out, C) ---
