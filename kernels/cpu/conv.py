@@ -1,9 +1,15 @@
-"""Convolution and its gradients in float32, by register tiles over the padded image (see microkernel.py).
+"""Convolution, with bias, ReLU and pooling, and all its gradients in float32, by register tiles.
 
-Each thread takes whole images, or bands of rows of them when there are fewer images than threads: it copies
-the image into a padded scratch that stays in its cache, and walks the plan's jobs. Weight gradients are
-summed per thread and added up at the end in a fixed order, so results are equal bit for bit for a given
-number of threads. Other dtypes go to the whole-array room.
+Each thread takes whole images, or parts of them when there are fewer images than threads, and goes down an
+image in bands of a few rows, small enough for the nearest cache. Forward, for every band:
+
+    copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU) -> pool -> write
+
+Backward, the gradient of a band is led back through pool and ReLU into a padded scratch first, and the
+gradients of weights, bias and input are then made from it while it is near. Weight gradients are summed per
+thread and added up at the end in a fixed order, so results are equal bit for bit for a given number of
+threads. What the tiles are, and which numbers they meet, is in microkernel.py and plan.py. Other dtypes go to
+the whole-array room.
 """
 
 from __future__ import annotations
@@ -13,25 +19,49 @@ import math
 import numba
 import numpy as np
 
-from tinynet.kernels import arrays
+from tinynet.kernels import arrays, blocks
+from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
-from tinynet.kernels.cpu.plan import Plan, plan_conv, plan_input_grad, plan_weight_grad
+from tinynet.kernels.cpu.plan import (
+    Plan,
+    bias_blocks,
+    plan_conv,
+    plan_input_grad,
+    plan_no_input_grad,
+    plan_weight_grad,
+    unpack,
+)
 from tinynet.kernels.geometry import Window
+
+f4 = np.float32
+_NOTHING = np.zeros((0, 0, 0, 0), f4)
+_NO_PLACES = np.zeros((0, 0, 0, 0), np.uint8)
+_ORIGIN = np.zeros((1, 2), np.int64)  # the one segment of a plain sum
+_ONE = np.ones(1, f4)
 
 
 def conv(x, weight, bias, window: Window, groups: int):
     """y (N, *out, O) = x (N, *spatial, C) under weight (*kernel, C / groups, O), plus bias (O,)."""
     if not _is_float32(x, weight):
         return arrays.conv(x, weight, bias, window, groups)
+    return conv_block(x, weight, bias, window, groups, False, False)[0]
+
+
+def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: bool):
+    """Convolution, then ReLU, then pooling: y, and where the largest values stood."""
+    if not _is_float32(x, weight):
+        return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
     filters = weight.shape[-1]
     plan = plan_conv(x.shape[1:-1], x.shape[-1], filters, window, groups)
-    y = np.empty((len(x), *window.output_shape(x.shape[1:-1]), filters), np.float32)
-    start = np.zeros(filters + SLACK, np.float32)
+    out = window.output_shape(x.shape[1:-1])
+    shape = (len(x), *(n // 2 for n in out), filters) if pool else (len(x), *out, filters)
+    y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
+    start = np.zeros(filters + SLACK, f4)
     if bias is not None:
         start[:filters] = bias
-    _run(x, _with_slack(weight, plan), start, y, plan)
-    return y
+    _run(x, weight, start, y, where, relu, plan)
+    return y, where
 
 
 def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
@@ -39,9 +69,8 @@ def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
     if not _is_float32(grad_y, weight):
         return arrays.conv_input_grad(grad_y, weight, x_shape, window, groups)
     plan = plan_input_grad(tuple(x_shape[1:-1]), x_shape[-1], weight.shape[-1], window, groups)
-    turned = weight[(slice(None, None, -1),) * window.rank].swapaxes(-1, -2)  # (*kernel, O, C / groups)
-    grad_x = np.empty(x_shape, np.float32)
-    _run(grad_y, _with_slack(turned, plan), np.zeros(x_shape[-1] + SLACK, np.float32), grad_x, plan)
+    grad_x = np.empty(x_shape, f4)
+    _run(grad_y, _turned(weight), np.zeros(x_shape[-1] + SLACK, f4), grad_x, None, False, plan)
     return grad_x
 
 
@@ -49,21 +78,59 @@ def conv_weight_grad(x, grad_y, window: Window, groups: int):
     """(*kernel, C / groups, O): what each weight met, input times output gradient, over all pixels."""
     if not _is_float32(x, grad_y):
         return arrays.conv_weight_grad(x, grad_y, window, groups)
-    channels, filters = x.shape[-1], grad_y.shape[-1]
-    plan = plan_weight_grad(x.shape[1:-1], channels, filters, window, groups)
-    shape = (*window.size, channels // groups, filters)
+    weight = np.empty((*window.size, x.shape[-1] // groups, grad_y.shape[-1]), f4)  # only its shape counts
+    return conv_block_backward(grad_y, x, weight, None, None, window, groups, (False, True, False))[1]
+
+
+def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int, needs):
+    """Back through pool, ReLU and convolution, band by band."""
+    if not _is_float32(grad_y, x, weight):
+        return blocks.conv_block_backward(arrays, grad_y, x, weight, y, where, window, groups, needs)
+    spatial, channels, filters = x.shape[1:-1], x.shape[-1], weight.shape[-1]
+    wants_x = bool(needs[0])
+    grad_x = np.empty(x.shape, f4) if wants_x else None
     if grad_y.size == 0 or x.size == 0:
-        return np.zeros(shape, np.float32)
-    partial = np.empty((min(numba.get_num_threads(), len(x)), math.prod(shape)), np.float32)
-    _weight_grad(
-        _in_rows(x), plan.before, plan.padded, contiguous(grad_y).reshape(len(x), -1), partial, plan.jobs,
-        plan.blocks,        plan.segments, plan.steps, plan.a_step, filters, SLACK if plan.ragged else 0,
+        return _no_gradients(grad_x, weight, needs)
+    back = plan_weight_grad(spatial, channels, filters, window, groups, wants_x)
+    down = (
+        plan_input_grad(spatial, channels, filters, window, groups)
+        if wants_x
+        else plan_no_input_grad(spatial, filters, window)
+    )
+    turned = _with_slack(_turned(weight), down) if wants_x else np.empty(0, f4)
+    threads, parts = _shares(len(x))
+    partial = np.empty((threads, math.prod(weight.shape) if needs[1] else 0), f4)
+    sums = np.zeros((threads, filters if needs[2] else 0), np.float64)
+    pooled = where is not None
+    _convolve_back(
+        _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _in_rows(where) if pooled else _NO_PLACES,
+        row_address(0, filters) if pooled else 0, _in_rows(x), turned, back.table, down.table,
+        _in_rows(grad_x) if wants_x else _NOTHING, partial, sums, bias_blocks(filters), parts,
     )  # fmt: skip
-    return partial.sum(axis=0).reshape(shape)
+    return (
+        grad_x,
+        partial.sum(axis=0).reshape(weight.shape) if needs[1] else None,
+        sums.sum(axis=0).astype(f4) if needs[2] else None,
+    )
+
+
+def _no_gradients(grad_x, weight, needs):
+    if grad_x is not None:
+        grad_x[...] = 0
+    return (
+        grad_x,
+        np.zeros(weight.shape, f4) if needs[1] else None,
+        np.zeros(weight.shape[-1], f4) if needs[2] else None,
+    )
 
 
 def _is_float32(*operands) -> bool:
-    return all(a.dtype == np.float32 for a in operands)
+    return all(a.dtype == f4 for a in operands)
+
+
+def _turned(weight):
+    """(*kernel, C / groups, O) turned by 180 degrees: (*kernel, O, C / groups)."""
+    return weight[(slice(None, None, -1),) * (weight.ndim - 2)].swapaxes(-1, -2)
 
 
 def _in_rows(x):
@@ -77,153 +144,259 @@ def _with_slack(b, plan: Plan):
     """b as one contiguous row of numbers, with room behind it when the last tile reads too far."""
     if not plan.ragged:
         return contiguous(b).reshape(-1)
-    row = np.zeros(b.size + SLACK, np.float32)
+    row = np.zeros(b.size + SLACK, f4)
     row[: b.size] = b.reshape(-1)
     return row
 
 
-def _run(source, b, start, out, plan: Plan) -> None:
+def _shares(images: int) -> tuple[int, int]:
+    """How many threads work, and into how many parts each image is cut for them."""
+    threads = numba.get_num_threads()
+    return threads, -(-threads // images)
+
+
+def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
-        threads = numba.get_num_threads()
-        bands = -(-threads // len(out))
-        _correlate(
-            _in_rows(source), plan.before, plan.padded, b, start, _in_rows(out), plan.jobs, plan.blocks,
-            plan.segments, plan.steps, plan.b_step, bands, threads,
+        places, row = (_NO_PLACES, 0) if where is None else (_in_rows(where), row_address(1, out.shape[-1]))
+        threads, parts = _shares(len(out))
+        _convolve(
+            _in_rows(source), _with_slack(b, plan), start, _in_rows(out), places, row, int(relu), plan.table,
+            parts, threads,
         )  # fmt: skip
 
 
+# --- forward ---
+
+
 @parallel_kernel
-def _correlate(source, before, padded, b, start, out, jobs, blocks, segments, steps, b_step, bands, threads):
+def _convolve(source, b, start, out, where, row, relu, plan, parts, threads):
     for t in numba.prange(threads):
-        correlate_share(
-            source,
-            before,
-            padded,
-            b,
-            start,
-            out,
-            jobs,
-            blocks,
-            segments,
-            steps,
-            b_step,
-            bands,
-            np.int64(t),
-            threads,
-        )
+        convolve_share(source, b, start, out, where, row, relu, plan, parts, np.int64(t), threads)
 
 
 @kernel
-def correlate_share(
-    source, before, padded, b, start, out, jobs, blocks, segments, steps, b_step, bands, t, threads
-):
-    """The images, or bands of images, of thread t."""
-    n, depth, height, row = source.shape
-    pads = padded[0] != depth or padded[1] != height or padded[2] != row
-    scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else source[0]
-    for task in range(t * n * bands // threads, (t + 1) * n * bands // threads):
-        image = task // bands
-        if pads:
-            fill(scratch, source[image], before)
-        else:
-            scratch = source[image]
-        run_jobs(scratch, b, start, out[image], jobs, blocks, segments, steps, b_step, task % bands, bands)
+def convolve_share(source, b, start, out, where, row, relu, plan, parts, t, threads):
+    """The images, or parts of images, of thread t."""
+    head, jobs, tiles, segments = unpack(plan)
+    bands, grain = max(head[8], parts), 2 if row else 1  # pooled bands have an even number of rows
+    scratch, band_out = new_scratch(head), np.empty(0, f4)
+    if row:
+        band_out = np.empty(2 * (jobs[0, 9] // 2 // bands + 1) * jobs[0, 6], f4)
+    for task in range(t * len(source) * parts // threads, (t + 1) * len(source) * parts // threads):
+        image, part, filled = task // parts, task % parts, 0
+        for band in range(part * bands // parts, (part + 1) * bands // parts):
+            low, high = band_of(band, bands, jobs[0, 9], grain)
+            filled = fill(scratch, source[image], head, filled, needed(head, high))
+            a = address_of(scratch) if is_padded(head, source) else address_of(source[image])
+            to = address_of(band_out) - 4 * low * jobs[0, 6] if row else address_of(out[image])
+            run_jobs(a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain)
+            if row:
+                pool_band(band_out, out[image, 0], where[image, 0], row, relu, low, high, jobs[0])
 
 
 @kernel
-def fill(scratch, image, before):
-    """Copy an image (D, H, W * C) into the middle of its padded scratch."""
+def band_of(band, bands, rows, grain):
+    """First row of a band, and the first that is beyond it."""
+    return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
+
+
+@kernel
+def needed(head, row):
+    """How many padded rows the output rows below ``row`` need."""
+    return min(row * head[9] + head[10], head[4])
+
+
+@kernel
+def new_scratch(head):
+    """A padded copy, all zero, with a little room behind it for the tiles."""
+    return np.zeros(head[3] * head[4] * head[5] + 16, f4)
+
+
+@kernel
+def is_padded(head, source):
+    """Whether the padded copy is larger than the source (N, D, H, W * C)."""
+    return head[3] != source.shape[1] or head[4] != source.shape[2] or head[5] != source.shape[3]
+
+
+@kernel
+def fill(scratch, image, head, low, high):
+    """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
+    depth, height, numbers = image.shape
+    if head[3] != depth or head[4] != height or head[5] != numbers:
+        fill_always(scratch, image, head, low, high)
+    return high
+
+
+@kernel
+def fill_always(scratch, image, head, low, high):
+    """Copy the padded rows low to high of an image (D, H, W * C); returns high."""
     depth, height, numbers = image.shape
     for d in range(depth):
-        for h in range(height):
-            row, target = image[d, h], scratch[d + before[0], h + before[1]]
+        for h in range(max(low - head[1], 0), min(high - head[1], height)):
+            row, to = image[d, h], ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2]
+            target = scratch[to : to + numbers]
             for i in range(numbers):
-                target[i + before[2]] = row[i]
+                target[i] = row[i]
+    return high
 
 
 @kernel
-def run_jobs(a, b, start, out, jobs, blocks, segments, steps, b_step, band, bands):
-    """All jobs of one image; of each, only this band of its rows. Columns as in plan.JOB and plan.BLOCK."""
+def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, grain):
+    """All jobs of one image; of each, only this band of its rows. ``a`` and ``out`` are addresses."""
+    steps, b_step = head[6], head[7]
     for j in range(len(jobs)):
         job = jobs[j]
-        low, high = band * job[9] // bands, (band + 1) * job[9] // bands
+        low, high = band_of(band, bands, job[9], grain)
         listed = address_of(segments) + 16 * job[11]
         for i in range(job[13], job[13] + job[14]):
-            column, columns, rows, tile = blocks[i, 0], blocks[i, 1], blocks[i, 2], blocks[i, 3]
+            column, columns, rows, tile = tiles[i, 0], tiles[i, 1], tiles[i, 2], tiles[i, 3]
             weights = address_of(b) + 4 * column
             first = address_of(start) + 4 * (job[15] + column)
             for d in range(job[8]):
                 for h in range(low, high):
-                    from_row = address_of(a) + 4 * (job[0] + d * job[1] + h * job[2])
-                    to_row = address_of(out) + 4 * (job[4] + d * job[5] + h * job[6] + column)
+                    from_row = a + 4 * (job[0] + d * job[1] + h * job[2])
+                    to_row = out + 4 * (job[4] + d * job[5] + h * job[6] + column)
                     w = 0
                     while True:
                         call_tile(
                             tile,
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
-                             first, 0, to_row + 4 * w * job[7], job[7], columns),
+                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu),
                         )  # fmt: skip
                         if w + rows >= job[10]:
                             break
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
 
 
+@kernel
+def pool_band(band_out, y, where, row, relu, low, high, job):
+    """Pool the rows low to high of a convolution, which stand in ``band_out``, into y (H, W * C)."""
+    line, channels = job[6], job[7]
+    for h in range(low // 2, high // 2):
+        above = address_of(band_out) + 4 * (2 * h - low) * line
+        call_row(
+            row,
+            (above, above + 4 * line, address_of(y[h]), address_of(where[h]), y.shape[1] // channels,
+             channels, relu),
+        )  # fmt: skip
+
+
+# --- backward ---
+
+
 @parallel_kernel
-def _weight_grad(x, before, padded, grad_y, partial, jobs, blocks, segments, steps, a_step, filters, slack):
+def _convolve_back(
+    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts
+):  # fmt: skip
     for t in numba.prange(len(partial)):
-        add_weight_grads(
-            x,
-            before,
-            padded,
-            grad_y,
-            partial,
-            jobs,
-            blocks,
-            segments,
-            steps,
-            a_step,
-            filters,
-            slack,
+        convolve_back_share(
+            grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts,
             np.int64(t),
-        )
+        )  # fmt: skip
 
 
 @kernel
-def add_weight_grads(
-    x, before, padded, grad_y, partial, jobs, blocks, segments, steps, a_step, filters, slack, t
-):
-    """The sum over the images of thread t, in partial[t]."""
-    n, depth, height, row = x.shape
-    threads, size = len(partial), grad_y.shape[1]
-    pads = padded[0] != depth or padded[1] != height or padded[2] != row
-    scratch = np.zeros((padded[0], padded[1], padded[2]), np.float32) if pads else x[0]
-    copy = np.zeros(size + slack, np.float32) if slack else grad_y[0]
+def convolve_back_share(
+    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts, t
+):  # fmt: skip
+    """The images, or parts of images, of thread t: its sums go to partial[t] and sums[t]."""
+    head, jobs, tiles, segments = unpack(back)
+    down_head, down_jobs, down_tiles, down_segments = unpack(down)
+    input_rows = down_jobs[0, 9] if len(down_jobs) else 0
+    bands, tasks = max(head[8], parts), len(x) * parts
+    padded, grad, nothing = new_scratch(head), new_scratch(down_head), np.zeros(x.shape[3] + 16, f4)
     total = partial[t]
-    for i in range(len(total)):
-        total[i] = 0
-    for image in range(t * n // threads, (t + 1) * n // threads):
-        if pads:
-            fill(scratch, x[image], before)
-        else:
-            scratch = x[image]
-        if slack:
-            for i in range(size):
-                copy[i] = grad_y[image, i]
-        else:
-            copy = grad_y[image]
-        run_weight_jobs(scratch, copy, total, jobs, blocks, segments, steps, a_step, filters)
+    total[:] = 0
+    for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
+        image, part, filled, filled_grad = task // parts, task % parts, 0, 0
+        a = address_of(padded) if is_padded(head, x) else address_of(x[image])
+        for band in range(part * bands // parts, (part + 1) * bands // parts):
+            low, high = band_of(band, bands, len(segments), 1)
+            below = max(down_head[1] + high, needed(down_head, band_of(band, bands, input_rows, 1)[1]))
+            filled_grad = fill_grad(grad, grad_y, y, where, row, image, down_head, filled_grad, below)
+            filled = fill(padded, x[image], head, filled, needed(head, high))
+            if len(down_jobs):
+                run_jobs(
+                    address_of(grad), turned, nothing, address_of(grad_x[image]), down_head, down_jobs,
+                    down_tiles, down_segments, 0, band, bands, 1,
+                )  # fmt: skip
+            if len(total):
+                run_weight_jobs(
+                    a, address_of(grad), total, head, jobs, tiles, segments, down_head[14], low, high
+                )
+            if sums.shape[1]:
+                add_bias_grad(address_of(grad), sums[t], head, bias_tiles, segments, low, high)
 
 
 @kernel
-def run_weight_jobs(a, b, out, jobs, blocks, segments, steps, a_step, filters):
-    """Add one image's share to the weight gradient (*kernel * channels, filters)."""
+def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
+    """Lead the gradient of an image back through pool or ReLU into its padded copy; returns the rows done."""
+    if row:
+        return unpool(scratch, grad_y[image, 0], where[image, 0], row, head, low, high)
+    if not len(y):
+        return fill_always(scratch, grad_y[image], head, low, high)
+    return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
+
+
+@kernel
+def unpool(scratch, grad_y, where, row, head, low, high):
+    """Rows low to high, or one more: pooled rows (H, W * C) give pairs."""
+    channels, line = head[14], 4 * head[5]
+    last = min((high - head[1] + 1) // 2, len(grad_y))
+    for h in range(max(low - head[1], 0) // 2, last):
+        above = address_of(scratch) + 4 * head[2] + (head[1] + 2 * h) * line
+        call_row(
+            row,
+            (above, above + line, address_of(grad_y[h]), address_of(where[h]),
+             grad_y.shape[1] // channels, channels, 0),
+        )  # fmt: skip
+    return max(head[1] + 2 * last, high)
+
+
+@kernel
+def fill_where_positive(scratch, grad_y, y, head, low, high):
+    """The gradient (D, H, W * C) where y, the result of a ReLU, is positive."""
+    depth, height, numbers = grad_y.shape
+    for d in range(depth):
+        for h in range(max(low - head[1], 0), min(high - head[1], height)):
+            row, passed, to = (
+                grad_y[d, h],
+                y[d, h],
+                ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2],
+            )
+            target = scratch[to : to + numbers]
+            for i in range(numbers):
+                g = row[i]
+                target[i] = g if passed[i] > 0 else f4(0)
+    return high
+
+
+@kernel
+def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
+    """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses."""
+    listed = address_of(segments) + 16 * low
     for j in range(len(jobs)):
-        for i in range(len(blocks)):
-            row, column, columns, tile = blocks[i, 0], blocks[i, 1], blocks[i, 2], blocks[i, 4]
+        for i in range(len(tiles)):
+            column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
             target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
             call_tile(
                 tile,
-                (address_of(a) + 4 * (jobs[j, 0] + row), 1, a_step,
-                 address_of(b) + 4 * (jobs[j, 1] + column), filters, address_of(segments), len(segments),
-                 steps, target, filters, target, filters, columns),
+                (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
+                 high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
             )  # fmt: skip
+
+
+@kernel
+def add_bias_grad(b, sums, head, tiles, segments, low, high):
+    """Add the output gradients, at address ``b``, of the rows low to high: one times each pixel."""
+    some = np.zeros(len(sums), f4)
+    for i in range(len(tiles)):
+        to = address_of(some) + 4 * tiles[i, 0]
+        for r in range(low, high):
+            call_tile(
+                tiles[i, 3],
+                (address_of(_ONE), 0, 0, b + 4 * (segments[r, 1] + tiles[i, 0]), len(sums),
+                 address_of(_ORIGIN), 1, head[6], to, 0, to, 0, tiles[i, 1]),
+            )  # fmt: skip
+    for c in range(len(sums)):
+        sums[c] += some[c]

@@ -4,19 +4,23 @@ A tile is ``rows`` x ``vectors`` vector registers. All the time it computes
 
     tile[p, :] += a[p * a_row + k * a_step] * b[k * b_step + (0 ... columns)]        for k in 0 ... steps - 1
 
-for each segment (an offset into a, an offset into b) in a list. One number of a is spread over a register
+for each segment (an offset into a, an offset into b) in a list, and clips it at zero on the way out if it is
+told to. One number of a is spread over a register
 and multiplied into ``vectors`` registers of b; rows x vectors such products are under way at once, which is
 what keeps the multipliers of the processor busy. Nothing is gathered into columns first: in a features-last
 image the pixels under one kernel row are neighbours in memory, so the *segments* walk over the kernel rows
 and the *steps* along each of them (implicit im2col).
 
 The loop is written as LLVM vector instructions, because compilers do not find this form by themselves.
-Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged) make a different tile.
+Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run) make a different tile.
+Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
+a + (p // run) * a_run + (p % run) * a_row.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
@@ -28,10 +32,11 @@ from tinynet.kernels.cpu.jit import compiled_callback
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
 
-# What a tile is called with: addresses in bytes, strides and offsets in floats.
+# What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
+# left out at the end are 0.
 ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
-    "start", "start_row", "out", "out_row", "columns",
+    "start", "start_row", "out", "out_row", "columns", "relu", "a_run",
 )  # fmt: skip
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
 _SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
@@ -54,16 +59,28 @@ class _TileBuilder:
     """Writes the LLVM instructions of one tile."""
 
     def __init__(
-        self, builder: ir.IRBuilder, rows: int, vectors: int, lanes: int, ragged: bool, values: dict
+        self,
+        builder: ir.IRBuilder,
+        rows: int,
+        vectors: int,
+        lanes: int,
+        ragged: bool,
+        run: int,
+        values: dict,
     ):
         self.builder, self.rows, self.vectors, self.lanes, self.ragged = builder, rows, vectors, lanes, ragged
-        self.v = values
+        self.run, self.v = run, values
         self.vector = ir.VectorType(_FLOAT, lanes)
         self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
         self.fma = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32"
         )
         self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
+        self.floor = self.spread(
+            builder.select(
+                builder.icmp_signed("!=", values["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf"))
+            )
+        )
 
     def build(self) -> None:
         b, v = self.builder, self.v
@@ -84,7 +101,8 @@ class _TileBuilder:
         b = self.builder
         weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
         for p in range(self.rows):
-            address = self.offset(a, b.mul(_I64(p), self.v["a_row"]))
+            runs = self.offset(a, b.mul(_I64(p // self.run), self.v["a_run"]))
+            address = self.offset(runs, b.mul(_I64(p % self.run), self.v["a_row"]))
             number = self.spread(b.load(self.pointer(address, _FLOAT), align=4))
             for j in range(self.vectors):
                 cell = self.tile[p * self.vectors + j]
@@ -106,6 +124,7 @@ class _TileBuilder:
 
     def store_from(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
         value, pointer = self.builder.load(cell), self.pointer(address, self.vector)
+        value = self.builder.select(self.builder.fcmp_ordered("<", value, self.floor), self.floor, value)
         if ragged:
             self.builder.store(value, self.scrap)
             self.copy_columns(pointer, self.scrap)
@@ -138,37 +157,42 @@ class _TileBuilder:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_tile(typingctx, rows, vectors, lanes, ragged, arguments):
-    shape = [t.literal_value for t in (rows, vectors, lanes, ragged)]
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, arguments):
+    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run)]
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[4], len(ARGUMENTS))
+        numbers = cgutils.unpack_tuple(builder, values[5], len(ARGUMENTS))
         _TileBuilder(builder, *shape, dict(zip(ARGUMENTS, numbers))).build()
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, lanes, ragged, arguments), codegen
+    return types.void(rows, vectors, lanes, ragged, run, arguments), codegen
 
 
 @functools.cache
-def tile_address(rows: int, vectors: int, lanes: int, ragged: bool) -> int:
+def tile_address(rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None) -> int:
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    is_ragged = int(ragged)
+    is_ragged, run_length = int(ragged), run or rows
 
     def tile(
-        a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row, columns
-    ):
+        a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row, columns,
+        relu, a_run,
+    ):  # fmt: skip
         _emit_tile(
-            rows, vectors, lanes, is_ragged,
+            rows, vectors, lanes, is_ragged, run_length,
             (a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row,
-             columns),
+             columns, relu, a_run),
         )  # fmt: skip
 
-    callback = compiled_callback(tile, _SIGNATURE)
+    return keep_alive(compiled_callback(tile, _SIGNATURE))
+
+
+def keep_alive(callback: Any) -> int:
+    """The address of compiled code, which must outlive it."""
     _alive.append(callback)
     return callback.address
 
 
-_alive: list = []  # the compiled tiles, which must outlive their addresses
+_alive: list = []
 
 
 @intrinsic
@@ -176,7 +200,8 @@ def call_tile(typingctx, address, arguments):
     """Call the tile at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[1], len(ARGUMENTS))
+        given = cgutils.unpack_tuple(builder, values[1])
+        numbers = [*given, *[_I64(0)] * (len(ARGUMENTS) - len(given))]
         kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
         return context.get_dummy_value()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinynet.kernels.cpu.jit import kernel
 from tinynet.kernels.cpu.microkernel import registers, tile_address
 from tinynet.kernels.geometry import Window
 
@@ -27,21 +28,40 @@ JOB = (
     "a_origin", "a_depth", "a_height", "a_width", "out_origin", "out_depth", "out_height", "out_width",
     "depth", "height", "width", "first_segment", "n_segments", "first_block", "n_blocks", "start_origin",
 )  # fmt: skip
-# Columns of the table of blocks: a range of output columns, and the tile that does it.
-BLOCK = ("column", "columns", "rows", "address")
+# Columns of the table of blocks: a range of output columns (of rows as well in a weight gradient), and the
+# tile that does it.
+BLOCK = ("column", "columns", "rows", "address", "row")
+
+
+# The head of a plan. A padded source has "padded" (depth, height, numbers in a row), and the source itself
+# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead.
+HEAD = (
+    "before_depth", "before_height", "before_number", "padded_depth", "padded_height", "padded_numbers",
+    "steps", "step", "bands", "need_step", "need_lead", "n_jobs", "n_blocks", "n_segments",
+    "channels",
+)  # fmt: skip
+NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
 
 
 class Plan(NamedTuple):
-    """What a driver in conv.py needs: the padded source, the tables, and the strides within a segment."""
+    """A head, jobs, blocks and segments in one row of integers: one argument of a kernel; see ``unpack``."""
 
-    before: np.ndarray  # (3,) where the source starts in its padded copy: depth, height, number in the row
-    padded: np.ndarray  # (3,) shape of that copy: depth, height, numbers in a row
-    jobs: np.ndarray  # (J, len(JOB))
-    blocks: np.ndarray  # (B, len(BLOCK))
-    segments: np.ndarray  # (S, 2): offsets into a and b
-    steps: int
-    b_step: int
+    table: np.ndarray
     ragged: bool  # some tile reads beyond the last column of b
+
+
+@kernel
+def unpack(plan):
+    """Head, jobs, blocks and segments of a plan's table."""
+    head = plan[:15]
+    jobs = 15 + head[11] * 16
+    blocks = jobs + head[12] * 5
+    return (
+        head,
+        plan[15:jobs].reshape(head[11], 16),
+        plan[jobs:blocks].reshape(head[12], 5),
+        plan[blocks : blocks + head[13] * 2].reshape(head[13], 2),
+    )
 
 
 def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Window]:
@@ -58,12 +78,6 @@ def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Wind
 def _strides(shape: tuple[int, ...], channels: int) -> tuple[int, int, int]:
     _, h, w = shape
     return h * w * channels, w * channels, channels
-
-
-def _in_rows(sizes, channels: int) -> np.ndarray:
-    """Sizes along (D, H, W) as sizes along (D, H, W * channels)."""
-    d, h, w = sizes
-    return np.array([d, h, w * channels], np.int64)
 
 
 def _dot(a, b) -> int:
@@ -87,15 +101,18 @@ def _follows(first: tuple[int, int], second: tuple[int, int], steps: int, b_step
     return second[0] == first[0] + steps and second[1] == first[1] + steps * b_step
 
 
-def tile_form(rows: int, columns: int) -> tuple[int, int, int]:
-    """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least idle work."""
+def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, int]:
+    """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least idle work.
+
+    ``whole``: all rows must go into one tile.
+    """
     lanes, room = registers()
     if columns <= lanes // 2 and lanes > 4:
         lanes //= 2
     vectors = -(-columns // lanes)
     best = None
     for v in range(1, min(vectors, 4) + 1):
-        for r in range(1, min(rows, room // v) + 1):
+        for r in range(rows if whole else 1, min(rows, room // v) + 1):
             tiles = -(-rows // r) * -(-vectors // v)
             # a product needs about 8 others under way to hide its latency; loads cost a little beside it
             cost = tiles * (max(r * v, 8) + 0.3 * (r + v))
@@ -115,12 +132,32 @@ def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
     return blocks
 
 
+class _Source(NamedTuple):
+    """Where a source (D, H, W, channels) starts in its padded copy, and how large that is."""
+
+    before: tuple[int, int, int]
+    padded: tuple[int, int, int]
+    channels: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one padded row."""
+        return 4 * self.padded[2] * self.channels
+
+
+class _Need(NamedTuple):
+    """Output rows below r need the padded rows below r * step + lead."""
+
+    step: int
+    lead: int
+
+
 class _Tables:
     """Collects jobs, blocks and segments."""
 
     def __init__(self):
         self.jobs: list[tuple[int, ...]] = []
-        self.blocks: list[tuple[int, int, int, int]] = []
+        self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
 
     def add(self, a, out, counts, segments, columns, start_origin):
@@ -130,22 +167,26 @@ class _Tables:
         blocks = column_blocks(counts[2], columns)
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
-        self.blocks += blocks
+        self.blocks += [(*block, 0) for block in blocks]
         where = first_segment, len(segments), first_block, len(blocks)
         self.jobs.append((*a, *out, *counts, *where, start_origin))
 
-    def plan(self, before, padded, channels: int, steps: int, b_step: int) -> Plan:
-        lanes = registers()[0]
-        return Plan(
-            _in_rows(before, channels),
-            _in_rows(padded, channels),
-            np.array(self.jobs, np.int64).reshape(-1, len(JOB)),
-            np.array(self.blocks, np.int64).reshape(-1, len(BLOCK)),
-            np.array(self.segments, np.int64).reshape(-1, 2),
-            steps,
-            b_step,
-            any(columns % lanes for _, columns, _, _ in self.blocks),
-        )
+    def plan(self, source: _Source, steps: int, step: int, bands: int, need: _Need) -> Plan:
+        lanes, c = registers()[0], source.channels
+        (d, h, w), (depth, height, width) = source.before, source.padded
+        sizes = len(self.jobs), len(self.blocks), len(self.segments)
+        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c)
+        parts = [
+            np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
+        ]
+        return Plan(np.concatenate(parts), any(columns % lanes for _, columns, *_ in self.blocks))
+
+
+def _bands(rows: int, *sources: tuple[_Source, _Need]) -> int:
+    """Into how many bands the output rows are cut, so that what a band reads stays in the nearest cache."""
+    fixed = sum(source.row_bytes * need.lead for source, need in sources)
+    each = sum(source.row_bytes * max(need.step, 1) for source, need in sources)
+    return max(1, rows // max(2, (NEAREST - fixed) // each))
 
 
 @functools.lru_cache(maxsize=512)
@@ -164,7 +205,17 @@ def plan_conv(spatial: tuple[int, ...], channels: int, filters: int, window: Win
         segments, steps = merge(segments, c, filters)
         a = (0, *(s * p for s, p in zip(window.stride, pixel)))
         tables.add(a, (g * f, *out_pixel), out, segments, f, g * f)
-    return tables.plan([p[0] for p in window.padding], padded, channels, steps, filters)
+    source, need = _input(spatial, window, channels)
+    return tables.plan(source, steps, filters, _bands(out[1], (source, need)) if need.step else 1, need)
+
+
+def _input(spatial, window: Window, channels: int) -> tuple[_Source, _Need]:
+    """The padded input of a convolution in 3-D, and which of its rows the output rows need."""
+    padded = window.padded_shape(spatial)
+    source = _Source(tuple(p[0] for p in window.padding), padded, channels)
+    if padded[0] > 1:  # a volume is there as a whole
+        return source, _Need(0, padded[1])
+    return source, _Need(window.stride[1], window.extent[1] - window.stride[1])
 
 
 class _Phase(NamedTuple):
@@ -176,9 +227,7 @@ class _Phase(NamedTuple):
     taps: list[tuple[int, int]]
 
 
-def _phases(
-    size: int, out: int, k: int, stride: int, before: int, dilation: int, margin: int
-) -> list[_Phase]:
+def _phases(size: int, k: int, stride: int, before: int, dilation: int, margin: int) -> list[_Phase]:
     """Input pixel i meets output o through tap t when i + before = o * stride + t * dilation."""
     phases = []
     for first in range(min(stride, size)):
@@ -190,29 +239,30 @@ def _phases(
     return phases
 
 
+def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Margin before the output gradient, and its shape with margins: what the input gradient is made from."""
+    out = window.output_shape(spatial)
+    margin = tuple(-(-(e - 1) // s) for e, s in zip(window.extent, window.stride))
+    beyond = [
+        max(0, (n - 1 + b) // s - (o - 1))
+        for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
+    ]
+    return margin, tuple(m + o + r for m, o, r in zip(margin, out, beyond))
+
+
 @functools.lru_cache(maxsize=512)
 def plan_input_grad(
     spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int
 ) -> Plan:
     """Input gradient: a is the padded output gradient, b the weights turned by 180 degrees."""
     spatial, window = in_3d(spatial, window)
-    out = window.output_shape(spatial)
-    margin = [-(-(e - 1) // s) for e, s in zip(window.extent, window.stride)]
-    beyond = [
-        max(0, (n - 1 + b) // s - (o - 1))
-        for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
-    ]
-    padded = tuple(m + o + r for m, o, r in zip(margin, out, beyond))
+    margin, padded = padded_grad(spatial, window)
     axes = [
-        _phases(n, o, k, s, b, d, m)
-        for n, o, k, s, (b, _), d, m in zip(
-            spatial, out, window.size, window.stride, window.padding, window.dilation, margin
+        _phases(n, k, s, b, d, m)
+        for n, k, s, (b, _), d, m in zip(
+            spatial, window.size, window.stride, window.padding, window.dilation, margin
         )
     ]
-    return _plan_phases(axes, padded, margin, spatial, channels, filters, window, groups)
-
-
-def _plan_phases(axes, padded, margin, spatial, channels, filters, window, groups) -> Plan:
     pixel, in_pixel = _strides(padded, filters), _strides(spatial, channels)
     c, f = channels // groups, filters // groups
     # merging is possible only when every phase meets every tap of a row, that is without stride
@@ -228,7 +278,20 @@ def _plan_phases(axes, padded, margin, spatial, channels, filters, window, group
                 s * p for s, p in zip(window.stride, in_pixel)
             ))  # fmt: skip
             tables.add(a, target, [p.count for p in phase], segments, c, g * c)
-    return tables.plan(margin, padded, filters, steps, c)
+    source = _Source(margin, padded, filters)
+    if padded[0] > 1 or max(window.stride) > 1:  # phases cross all rows
+        return tables.plan(source, steps, c, 1, _Need(0, padded[1]))
+    need = _Need(1, margin[1] + window.padding[1][0])
+    return tables.plan(source, steps, c, _bands(spatial[1], (source, need)), need)
+
+
+@functools.lru_cache(maxsize=512)
+def plan_no_input_grad(spatial: tuple[int, ...], filters: int, window: Window) -> Plan:
+    """No jobs; only the place of the output gradient, without a margin."""
+    spatial, window = in_3d(spatial, window)
+    out = window.output_shape(spatial)
+    need = _Need(1, 0) if out[0] == 1 else _Need(0, out[1])
+    return _Tables().plan(_Source((0, 0, 0), out, filters), filters, 1, 1, need)
 
 
 def _phase_segments(phase, pixel, window: Window, tap_size: int, first: int, c: int) -> list[tuple[int, int]]:
@@ -240,66 +303,70 @@ def _phase_segments(phase, pixel, window: Window, tap_size: int, first: int, c: 
     return segments
 
 
-class WeightPlan(NamedTuple):
-    """Like :class:`Plan`; a job is (a_origin, b_origin, out_origin, rows) and meets every block."""
-
-    before: np.ndarray
-    padded: np.ndarray
-    jobs: np.ndarray  # (J, 3): origins in a, b and the weights
-    blocks: np.ndarray  # (B, 5): first row, then as in BLOCK
-    segments: np.ndarray
-    steps: int
-    a_step: int
-    ragged: bool
-
-
 @functools.lru_cache(maxsize=512)
 def plan_weight_grad(
-    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int
-) -> WeightPlan:
-    """Weight gradient: a is the padded input, b the output gradient, rows the channels under a kernel row."""
+    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool
+) -> Plan:
+    """Weight gradient: a is the padded input, b the output gradient, rows the channels under a kernel row.
+
+    A job is (origin in a, origin in b, origin in the weights, distance of the runs in a); each meets every
+    block. Segments are the rows of output pixels, which lie in ``padded_grad`` if ``with_margin``.
+    """
     spatial, window = in_3d(spatial, window)
-    padded, out = window.padded_shape(spatial), window.output_shape(spatial)
-    pixel, out_pixel = _strides(padded, channels), _strides(out, filters)
-    c, f = channels // groups, filters // groups
-    whole_rows = groups == 1 and window.dilation[2] == 1
-    rows = window.size[2] * c if whole_rows else c
-    taps = itertools.product(*map(range, (*window.size[:2], 1 if whole_rows else window.size[2])))
+    source, need = _input(spatial, window, channels)
+    out = window.output_shape(spatial)
+    margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
+    grad = _Source(margin, padded_out, filters)
+    pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
+    tables, (kernel_axes, rows, run) = _Tables(), _weight_rows(window, channels, groups)
     spread = [d * p for d, p in zip(window.dilation, pixel)]
-    jobs = [
-        (_dot(tap, spread) + g * c, g * f, i * rows * filters + g * f)
-        for i, tap in enumerate(taps)
+    c, f = channels // groups, filters // groups
+    tables.jobs = [
+        (_dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
+        for i, tap in enumerate(itertools.product(*map(range, kernel_axes)))
         for g in range(groups)
     ]
-    segments = [
-        (
-            d * window.stride[0] * pixel[0] + h * window.stride[1] * pixel[1],
-            d * out_pixel[0] + h * out_pixel[1],
-        )
+    tables.segments = [
+        (_dot((d * window.stride[0], h * window.stride[1]), pixel),
+         _dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
         for d in range(out[0])
         for h in range(out[1])
-    ]
-    blocks = matrix_blocks(rows, f)
-    return WeightPlan(
-        _in_rows([p[0] for p in window.padding], channels),
-        _in_rows(padded, channels),
-        np.array(jobs, np.int64).reshape(-1, 3),
-        blocks,
-        np.array(segments, np.int64).reshape(-1, 2),
-        out[2],
-        window.stride[2] * channels,
-        f % registers()[0] != 0,
-    )
+    ]  # fmt: skip
+    tables.blocks = matrix_blocks(rows, f, run)
+    can_band = need.step and not (with_margin and max(window.stride) > 1)
+    bands = _bands(out[1], (source, need), (grad, _Need(1, 2 * margin[1]))) if can_band else 1
+    return tables.plan(source, out[2], window.stride[2] * channels, bands, need)
 
 
-def matrix_blocks(rows: int, columns: int) -> np.ndarray:
-    """Cut a matrix into tiles without overlap: (first row, column, columns, rows, address) each."""
+def _weight_rows(window: Window, channels: int, groups: int) -> tuple[tuple[int, ...], int, int]:
+    """Over which kernel axes the jobs run, how many rows of the weights one makes, and how long a run is.
+
+    A job makes all rows under one kernel row, which are neighbours in a. With few channels these are too few
+    to keep the multipliers busy, and one job takes the kernel rows together, in runs.
+    """
+    depth, height, width = window.size
+    per_row, room = width * channels, registers()[1]
+    if groups > 1 or window.dilation[2] > 1:
+        return window.size, channels // groups, channels // groups
+    if per_row < 8 and height * per_row <= room:
+        return (depth, 1, 1), height * per_row, per_row
+    return (depth, height, 1), per_row, per_row
+
+
+def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
+    """Cut a matrix into tiles without overlap, as in ``BLOCK``; rows in runs go into one tile whole."""
     blocks, column = [], 0
     while column < columns:
-        r, v, lanes = tile_form(rows, columns - column)
+        r, v, lanes = tile_form(rows, columns - column, whole=run < rows)
         width = min(v * lanes, columns - column)
         for row in range(0, rows, r):
             n = min(r, rows - row)
-            blocks.append((row, column, width, n, tile_address(n, v, lanes, width < v * lanes)))
+            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None)
+            blocks.append((column, width, n, address, row))
         column += width
-    return np.array(blocks, np.int64).reshape(-1, 5)
+    return blocks
+
+
+def bias_blocks(columns: int) -> np.ndarray:
+    """Cut one row of ``columns`` numbers into tiles, as in ``BLOCK``."""
+    return np.array(matrix_blocks(1, columns, 1), np.int64).reshape(-1, len(BLOCK))

@@ -18,7 +18,10 @@ import numba
 import numpy as np
 
 from tinynet.kernels import arrays
+from tinynet.kernels.blocks import HALVING
+from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.geometry import Window
 
 # Columns of the table of taps: output row r sees, through the tap, input row r * stride + down (and depth
@@ -62,7 +65,7 @@ def _is_plain(x: np.ndarray) -> bool:
 
 def _is_halving(window: Window) -> bool:
     """Whether this is the pool of most networks, which has loops of its own."""
-    return window == ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+    return window == HALVING
 
 
 def max_pool(x: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +76,8 @@ def max_pool(x: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(x), *plan.out, x.shape[-1])
     y, where = np.empty(shape, np.float32), np.empty(shape, np.uint8 if len(plan.taps) <= 256 else np.int32)
     if _is_halving(window):
-        _max_pool_halving(_rows(x), _rows(y), _rows(where), x.shape[1], y.shape[1], x.shape[-1])
+        sizes = x.shape[1], y.shape[1], x.shape[-1]
+        _max_pool_halving(_rows(x), _rows(y), _rows(where), *sizes, row_address(1, x.shape[-1]))
     else:
         _max_pool(_rows(x), _rows(y), _rows(where), plan.taps, plan.grid)
     return y, where
@@ -88,7 +92,8 @@ def max_pool_backward(
     grad_x = np.empty(x_shape, np.float32)
     if _is_halving(window):
         sizes = x_shape[1], grad_y.shape[1], x_shape[-1]
-        _max_pool_halving_backward(_rows(grad_y), _rows(where), _rows(grad_x), *sizes)
+        loop = row_address(0, x_shape[-1])
+        _max_pool_halving_backward(_rows(grad_y), _rows(where), _rows(grad_x), *sizes, loop)
     else:
         plan = _plan(tuple(x_shape[1:-1]), window)
         _max_pool_backward(_rows(grad_y), _rows(where), _rows(grad_x), plan.taps, plan.grid)
@@ -256,50 +261,29 @@ def _add_to(grad_x, share, spans):
 
 
 @parallel_kernel
-def _max_pool_halving(x, y, where, height, out_height, channels):
+def _max_pool_halving(x, y, where, height, out_height, channels, loop):
     for row in numba.prange(len(y)):
         source = row // out_height * height + 2 * (row % out_height)
-        _halve(x[source], x[source + 1], y[row], where[row], channels)
+        halve(x[source], x[source + 1], y[row], where[row], channels, loop)
 
 
 @kernel
-def _halve(above, below, y, where, channels):
-    """One row of outputs from two rows of inputs."""
-    for w in range(len(y) // channels):
-        for c in range(channels):
-            o, left = np.uint64(w * channels + c), np.uint64(2 * w * channels + c)
-            right = np.uint64(left + np.uint64(channels))
-            best, at = below[right], np.uint8(3)
-            best, at = _larger(below[left], np.uint8(2), best, at)
-            best, at = _larger(above[right], np.uint8(1), best, at)
-            y[o], where[o] = _larger(above[left], np.uint8(0), best, at)
-
-
-@kernel
-def _larger(value, t, best, at):
-    wins = (value >= best) | (value != value)
-    return (value if wins else best), (t if wins else at)
+def halve(above, below, values, places, channels, loop):
+    """One row of windows, by the loop of halving.py."""
+    call_row(
+        loop,
+        (address_of(above), address_of(below), address_of(values), address_of(places),
+         len(values) // channels, channels, 0),
+    )  # fmt: skip
 
 
 @parallel_kernel
-def _max_pool_halving_backward(grad_y, where, grad_x, height, out_height, channels):
+def _max_pool_halving_backward(grad_y, where, grad_x, height, out_height, channels, loop):
     for row in numba.prange(len(grad_x)):
         image, h = row // height, row % height
         if h >= 2 * out_height:
             grad_x[row] = 0
-        else:
+        elif h % 2 == 0:
             source = image * out_height + h // 2
-            _double(grad_y[source], where[source], grad_x[row], h % 2 * 2, channels)
-
-
-@kernel
-def _double(grad_y, where, grad_x, left_tap, channels):
-    """One row of input gradients, taps ``left_tap`` and the one to its right, from one row of outputs."""
-    nothing = np.float32(0)
-    for w in range(len(grad_y) // channels):
-        for c in range(channels):
-            o, left = np.uint64(w * channels + c), np.uint64(2 * w * channels + c)
-            g, at = grad_y[o], where[o]
-            grad_x[left] = g if at == left_tap else nothing
-            grad_x[np.uint64(left + np.uint64(channels))] = g if at == left_tap + 1 else nothing
-    grad_x[2 * len(grad_y) :] = 0
+            halve(grad_x[row], grad_x[row + 1], grad_y[source], where[source], channels, loop)
+            grad_x[row : row + 2, 2 * grad_y.shape[1] :] = 0

@@ -1,0 +1,132 @@
+"""Max pooling of 2 x 2 with stride 2, alone or after a ReLU, as vector instructions.
+
+Channels are few (8 or 16 in small nets), and loops over few numbers are what compilers vectorise badly; so
+these two loops are written out for vectors of 16, 8, 4 or 1 channels, whichever divides their number. Each
+makes one row of pixels. Besides the largest value the forward leaves its place in the window, 0 to 3 row by
+row, or 4 (``CLOSED``) where a ReLU let nothing through; the backward needs nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from tinynet.kernels.blocks import CLOSED
+from tinynet.kernels.cpu.jit import compiled_callback
+from tinynet.kernels.cpu.microkernel import keep_alive, registers
+
+_I64, _FLOAT, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
+
+# Addresses of two rows of pixels, of half a row of values and of their places; pixels in the half row.
+ARGUMENTS = ("above", "below", "values", "places", "pixels", "channels", "relu")
+
+
+def lanes_for(channels: int) -> int:
+    """How many channels go into one vector register: they must come out even."""
+    return next(n for n in (16, 8, 4, 1) if n <= registers()[0] and channels % n == 0)
+
+
+class _Row:
+    """Writes the instructions for one row of windows."""
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int, values: dict[str, Any]):
+        self.b, self.lanes, self.v = builder, lanes, values
+        self.floats, self.bytes = ir.VectorType(_FLOAT, lanes), ir.VectorType(_BYTE, lanes)
+
+    def each_window(self, visit) -> None:
+        """Call ``visit`` with the addresses of four numbers, of a value and of its place."""
+        b, v = self.b, self.v
+        size = b.mul(v["channels"], _I64(4))
+        parts = b.udiv(v["channels"], _I64(self.lanes))
+        with (
+            cgutils.for_range(b, v["pixels"], intp=_I64) as pixel,
+            cgutils.for_range(b, parts, intp=_I64) as part,
+        ):
+            c = b.mul(part.index, _I64(self.lanes))
+            left = b.add(b.mul(b.mul(pixel.index, _I64(2)), size), b.mul(c, _I64(4)))
+            corners = [b.add(v[row], b.add(left, x)) for row in ("above", "below") for x in (_I64(0), size)]
+            o = b.add(b.mul(pixel.index, v["channels"]), c)
+            visit(corners, b.add(v["values"], b.mul(o, _I64(4))), b.add(v["places"], o))
+
+    def pool(self, corners, value, place) -> None:
+        """The first of the largest wins, and a NaN over every number."""
+        b = self.b
+        best, at = self.load(corners[0], self.floats), self.constant(0)
+        for k in range(1, 4):
+            other = self.load(corners[k], self.floats)
+            is_number = b.fcmp_ordered("==", best, best)
+            wins = b.and_(b.fcmp_unordered("<", best, other), is_number)
+            best, at = b.select(wins, other, best), b.select(wins, self.constant(k), at)
+        zero = ir.Constant(self.floats, [0.0] * self.lanes)
+        clip = b.icmp_signed("!=", self.v["relu"], _I64(0))
+        closed = b.and_(b.not_(b.fcmp_ordered(">", best, zero)), self.spread(clip))
+        at = b.select(closed, self.constant(CLOSED), at)
+        best = b.select(b.and_(closed, b.fcmp_ordered("<", best, zero)), zero, best)
+        self.store(best, value)
+        self.store(b.trunc(at, self.bytes), place)
+
+    def unpool(self, corners, value, place) -> None:
+        """The winner gets the gradient, the others zero."""
+        b, zero = self.b, ir.Constant(self.floats, [0.0] * self.lanes)
+        grad, at = self.load(value, self.floats), b.zext(self.load(place, self.bytes), self.constant(0).type)
+        for k in range(4):
+            here = b.icmp_unsigned("==", at, self.constant(k))
+            self.store(b.select(here, grad, zero), corners[k])
+
+    def constant(self, k: int) -> ir.Constant:
+        return ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [k] * self.lanes)
+
+    def spread(self, flag: ir.Value) -> ir.Value:
+        ones = ir.VectorType(ir.IntType(1), self.lanes)
+        return self.b.select(flag, ir.Constant(ones, [1] * self.lanes), ir.Constant(ones, [0] * self.lanes))
+
+    def load(self, address: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1 if kind is self.bytes else 4)
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        pointer = self.b.inttoptr(address, value.type.as_pointer())
+        self.b.store(value, pointer, align=1 if value.type == self.bytes else 4)
+
+
+@intrinsic(prefer_literal=True)
+def _emit_row(typingctx, forward, lanes, arguments):
+    is_forward, n_lanes = bool(forward.literal_value), lanes.literal_value
+
+    def codegen(context, builder, signature, values):
+        numbers = cgutils.unpack_tuple(builder, values[2], len(ARGUMENTS))
+        row = _Row(builder, n_lanes, dict(zip(ARGUMENTS, numbers)))
+        row.each_window(row.pool if is_forward else row.unpool)
+        return context.get_dummy_value()
+
+    return types.void(forward, lanes, arguments), codegen
+
+
+@functools.cache
+def row_address(forward: int, channels: int) -> int:
+    """Address of the compiled loop over one row, forward (1) or backward (0), for that many channels."""
+    return _row_address(forward, lanes_for(channels))
+
+
+@functools.cache
+def _row_address(forward: int, lanes: int) -> int:
+    def row(above, below, values, places, pixels, channels, relu):
+        _emit_row(forward, lanes, (above, below, values, places, pixels, channels, relu))
+
+    return keep_alive(compiled_callback(row, types.void(*[types.int64] * len(ARGUMENTS))))
+
+
+@intrinsic
+def call_row(typingctx, address, arguments):
+    """Call the loop at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
+
+    def codegen(context, builder, signature, values):
+        numbers = cgutils.unpack_tuple(builder, values[1], len(ARGUMENTS))
+        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    return types.void(address, arguments), codegen
