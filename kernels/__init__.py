@@ -79,7 +79,8 @@ def _load(name: str) -> ModuleType:
 def _block(array: Array, name: str) -> Callable:
     """A room's own fused kernel, or the same put together from its single kernels."""
     room = _room(array)
-    return getattr(room, name, None) or functools.partial(getattr(blocks, name), room)
+    own = getattr(room, name, None)  # or a file of the room that has this name
+    return own if callable(own) else functools.partial(getattr(blocks, name), room)
 
 
 def _has_numba() -> bool:

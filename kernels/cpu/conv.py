@@ -14,12 +14,12 @@ the whole-array room.
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
 from tinynet.kernels import arrays, blocks
+from tinynet.kernels.cpu import winograd
+from tinynet.kernels.cpu.bands import add_pixels, band_of, fill, fill_grad, is_padded, needed, new_scratch
 from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
@@ -37,8 +37,6 @@ from tinynet.kernels.geometry import Window
 f4 = np.float32
 _NOTHING = np.zeros((0, 0, 0, 0), f4)
 _NO_PLACES = np.zeros((0, 0, 0, 0), np.uint8)
-_ORIGIN = np.zeros((1, 2), np.int64)  # the one segment of a plain sum
-_ONE = np.ones(1, f4)
 
 
 def conv(x, weight, bias, window: Window, groups: int):
@@ -53,14 +51,19 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     if not _is_float32(x, weight):
         return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
     filters = weight.shape[-1]
-    plan = plan_conv(x.shape[1:-1], x.shape[-1], filters, window, groups)
     out = window.output_shape(x.shape[1:-1])
     shape = (len(x), *(n // 2 for n in out), filters) if pool else (len(x), *out, filters)
     y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
     start = np.zeros(filters + SLACK, f4)
     if bias is not None:
         start[:filters] = bias
-    _run(x, weight, start, y, where, relu, plan)
+    sizes = x.shape[1:-1], x.shape[-1], filters, window
+    if winograd.fits(*sizes, groups):
+        places, loop = _pooling(1, where, filters)
+        plan = winograd.plan_tiles(*sizes)
+        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
+    else:
+        _run(x, weight, start, y, where, relu, plan_conv(*sizes, groups))
     return y, where
 
 
@@ -86,32 +89,35 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     """Back through pool, ReLU and convolution, band by band."""
     if not _is_float32(grad_y, x, weight):
         return blocks.conv_block_backward(arrays, grad_y, x, weight, y, where, window, groups, needs)
-    spatial, channels, filters = x.shape[1:-1], x.shape[-1], weight.shape[-1]
-    wants_x = bool(needs[0])
-    grad_x = np.empty(x.shape, f4) if wants_x else None
+    grad_x = np.empty(x.shape, f4) if needs[0] else None
     if grad_y.size == 0 or x.size == 0:
         return _no_gradients(grad_x, weight, needs)
-    back = plan_weight_grad(spatial, channels, filters, window, groups, wants_x)
-    down = (
-        plan_input_grad(spatial, channels, filters, window, groups)
-        if wants_x
-        else plan_no_input_grad(spatial, filters, window)
-    )
-    turned = _with_slack(_turned(weight), down) if wants_x else np.empty(0, f4)
     threads, parts = _shares(len(x))
-    partial = np.empty((threads, math.prod(weight.shape) if needs[1] else 0), f4)
-    sums = np.zeros((threads, filters if needs[2] else 0), np.float64)
-    pooled = where is not None
+    sums = np.zeros((threads, weight.shape[-1] if needs[2] else 0), np.float64)
+    places, loop = _pooling(0, where, weight.shape[-1])
+    given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
+    to = _NOTHING if grad_x is None else _in_rows(grad_x), sums, bias_blocks(weight.shape[-1])
+    sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
+    if parts == 1 and winograd.fits(*sizes, groups):
+        plan = winograd.plan_tiles(*sizes)
+        grad_weight = winograd.convolve_back(*given, weight, *to, bool(needs[1]), plan)
+    else:
+        grad_weight = _run_back(given, weight, to, needs, parts, sizes, groups)
+    return grad_x, grad_weight if needs[1] else None, sums.sum(axis=0).astype(f4) if needs[2] else None
+
+
+def _run_back(given, weight, to, needs, parts: int, sizes, groups: int):
+    """Fill what ``to`` holds, and return the weight gradient."""
+    spatial, _, filters, window = sizes
+    back = plan_weight_grad(*sizes, groups, bool(needs[0]))
+    down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
+    turned = _with_slack(_turned(weight), down) if needs[0] else np.empty(0, f4)
+    grad_x, sums, bias_tiles = to
+    partial = np.empty((len(sums), weight.size if needs[1] else 0), f4)
     _convolve_back(
-        _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _in_rows(where) if pooled else _NO_PLACES,
-        row_address(0, filters) if pooled else 0, _in_rows(x), turned, back.table, down.table,
-        _in_rows(grad_x) if wants_x else _NOTHING, partial, sums, bias_blocks(filters), parts,
+        *given, turned, back.table, down.table, grad_x, partial, sums, bias_tiles, parts
     )  # fmt: skip
-    return (
-        grad_x,
-        partial.sum(axis=0).reshape(weight.shape) if needs[1] else None,
-        sums.sum(axis=0).astype(f4) if needs[2] else None,
-    )
+    return partial.sum(axis=0).reshape(weight.shape) if needs[1] else None
 
 
 def _no_gradients(grad_x, weight, needs):
@@ -155,9 +161,14 @@ def _shares(images: int) -> tuple[int, int]:
     return threads, -(-threads // images)
 
 
+def _pooling(forward: int, where, channels: int):
+    """The places of the pool in rows and the loop that makes or reads them, or nothing of both."""
+    return (_NO_PLACES, 0) if where is None else (_in_rows(where), row_address(forward, channels))
+
+
 def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
-        places, row = (_NO_PLACES, 0) if where is None else (_in_rows(where), row_address(1, out.shape[-1]))
+        places, row = _pooling(1, where, out.shape[-1])
         threads, parts = _shares(len(out))
         _convolve(
             _in_rows(source), _with_slack(b, plan), start, _in_rows(out), places, row, int(relu), plan.table,
@@ -192,52 +203,6 @@ def convolve_share(source, b, start, out, where, row, relu, plan, parts, t, thre
             run_jobs(a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain)
             if row:
                 pool_band(band_out, out[image, 0], where[image, 0], row, relu, low, high, jobs[0])
-
-
-@kernel
-def band_of(band, bands, rows, grain):
-    """First row of a band, and the first that is beyond it."""
-    return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
-
-
-@kernel
-def needed(head, row):
-    """How many padded rows the output rows below ``row`` need."""
-    return min(row * head[9] + head[10], head[4])
-
-
-@kernel
-def new_scratch(head):
-    """A padded copy, all zero, with a little room behind it for the tiles."""
-    return np.zeros(head[3] * head[4] * head[5] + 16, f4)
-
-
-@kernel
-def is_padded(head, source):
-    """Whether the padded copy is larger than the source (N, D, H, W * C)."""
-    return head[3] != source.shape[1] or head[4] != source.shape[2] or head[5] != source.shape[3]
-
-
-@kernel
-def fill(scratch, image, head, low, high):
-    """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
-    depth, height, numbers = image.shape
-    if head[3] != depth or head[4] != height or head[5] != numbers:
-        fill_always(scratch, image, head, low, high)
-    return high
-
-
-@kernel
-def fill_always(scratch, image, head, low, high):
-    """Copy the padded rows low to high of an image (D, H, W * C); returns high."""
-    depth, height, numbers = image.shape
-    for d in range(depth):
-        for h in range(max(low - head[1], 0), min(high - head[1], height)):
-            row, to = image[d, h], ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2]
-            target = scratch[to : to + numbers]
-            for i in range(numbers):
-                target[i] = row[i]
-    return high
 
 
 @kernel
@@ -329,49 +294,6 @@ def convolve_back_share(
 
 
 @kernel
-def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
-    """Lead the gradient of an image back through pool or ReLU into its padded copy; returns the rows done."""
-    if row:
-        return unpool(scratch, grad_y[image, 0], where[image, 0], row, head, low, high)
-    if not len(y):
-        return fill_always(scratch, grad_y[image], head, low, high)
-    return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
-
-
-@kernel
-def unpool(scratch, grad_y, where, row, head, low, high):
-    """Rows low to high, or one more: pooled rows (H, W * C) give pairs."""
-    channels, line = head[14], 4 * head[5]
-    last = min((high - head[1] + 1) // 2, len(grad_y))
-    for h in range(max(low - head[1], 0) // 2, last):
-        above = address_of(scratch) + 4 * head[2] + (head[1] + 2 * h) * line
-        call_row(
-            row,
-            (above, above + line, address_of(grad_y[h]), address_of(where[h]),
-             grad_y.shape[1] // channels, channels, 0),
-        )  # fmt: skip
-    return max(head[1] + 2 * last, high)
-
-
-@kernel
-def fill_where_positive(scratch, grad_y, y, head, low, high):
-    """The gradient (D, H, W * C) where y, the result of a ReLU, is positive."""
-    depth, height, numbers = grad_y.shape
-    for d in range(depth):
-        for h in range(max(low - head[1], 0), min(high - head[1], height)):
-            row, passed, to = (
-                grad_y[d, h],
-                y[d, h],
-                ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2],
-            )
-            target = scratch[to : to + numbers]
-            for i in range(numbers):
-                g = row[i]
-                target[i] = g if passed[i] > 0 else f4(0)
-    return high
-
-
-@kernel
 def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
     """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses."""
     listed = address_of(segments) + 16 * low
@@ -388,15 +310,6 @@ def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
 
 @kernel
 def add_bias_grad(b, sums, head, tiles, segments, low, high):
-    """Add the output gradients, at address ``b``, of the rows low to high: one times each pixel."""
-    some = np.zeros(len(sums), f4)
-    for i in range(len(tiles)):
-        to = address_of(some) + 4 * tiles[i, 0]
-        for r in range(low, high):
-            call_tile(
-                tiles[i, 3],
-                (address_of(_ONE), 0, 0, b + 4 * (segments[r, 1] + tiles[i, 0]), len(sums),
-                 address_of(_ORIGIN), 1, head[6], to, 0, to, 0, tiles[i, 1]),
-            )  # fmt: skip
-    for c in range(len(sums)):
-        sums[c] += some[c]
+    """Add the output gradients, at address ``b``, of the rows low to high."""
+    for r in range(low, high):
+        add_pixels(b + 4 * segments[r, 1], head[6], sums, tiles)

@@ -78,7 +78,7 @@ def multiply_band(a, a_row, a_step, b, out, blocks, task, bands, depth, segment,
             tile,
             (address_of(a) + 4 * first * a_row, a_row, a_step, address_of(b) + 4 * column, n,
              address_of(segment), 1, depth, address_of(nothing), 0,
-             address_of(out) + 4 * (first * n + column), n, columns),
+             address_of(out) + 4 * (first * n + column), n, columns, 0),
         )  # fmt: skip
 
 

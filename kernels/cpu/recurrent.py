@@ -101,7 +101,7 @@ def add_product(a, weight, start, out, blocks, segment):
                 tile,
                 (address_of(a) + 4 * first * depth, depth, 1, address_of(weight) + 4 * column, columns,
                  address_of(segment), 1, depth,
-                 address_of(start) + at, columns, address_of(out) + at, columns, width),
+                 address_of(start) + at, columns, address_of(out) + at, columns, width, 0),
             )  # fmt: skip
 
 

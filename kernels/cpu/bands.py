@@ -1,0 +1,121 @@
+"""Padded copies of images, filled band by band, and gradients on their way into them.
+
+``head`` is the head of a plan (see plan.py): where an image (D, H, W * C) starts in its padded copy, and how
+large that is. Only the inside is ever written, so the margin stays zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynet.kernels.cpu.halving import call_row
+from tinynet.kernels.cpu.jit import kernel
+from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
+
+f4 = np.float32
+_ORIGIN = np.zeros((1, 2), np.int64)  # the one segment of a plain sum
+_ONE = np.ones(1, f4)
+
+
+@kernel
+def band_of(band, bands, rows, grain):
+    """First row of a band, and the first that is beyond it."""
+    return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
+
+
+@kernel
+def needed(head, row):
+    """How many padded rows the output rows below ``row`` need."""
+    return min(row * head[9] + head[10], head[4])
+
+
+@kernel
+def new_scratch(head):
+    """A padded copy, all zero, with a little room behind it for the tiles."""
+    return np.zeros(head[3] * head[4] * head[5] + SLACK, f4)
+
+
+@kernel
+def is_padded(head, source):
+    """Whether the padded copy is larger than the source (N, D, H, W * C)."""
+    return head[3] != source.shape[1] or head[4] != source.shape[2] or head[5] != source.shape[3]
+
+
+@kernel
+def fill(scratch, image, head, low, high):
+    """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
+    depth, height, numbers = image.shape
+    if head[3] != depth or head[4] != height or head[5] != numbers:
+        fill_always(scratch, image, head, low, high)
+    return high
+
+
+@kernel
+def fill_always(scratch, image, head, low, high):
+    """Copy the padded rows low to high of an image (D, H, W * C); returns high."""
+    depth, height, numbers = image.shape
+    for d in range(depth):
+        for h in range(max(low - head[1], 0), min(high - head[1], height)):
+            row, to = image[d, h], ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2]
+            target = scratch[to : to + numbers]
+            for i in range(numbers):
+                target[i] = row[i]
+    return high
+
+
+@kernel
+def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
+    """Lead the gradient of an image back through pool or ReLU into its padded copy; returns the rows done."""
+    if row:
+        return unpool(scratch, grad_y[image, 0], where[image, 0], row, head, low, high)
+    if not len(y):
+        return fill_always(scratch, grad_y[image], head, low, high)
+    return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
+
+
+@kernel
+def unpool(scratch, grad_y, where, row, head, low, high):
+    """Rows low to high, or one more: pooled rows (H, W * C) give pairs."""
+    channels, line = head[14], 4 * head[5]
+    last = min((high - head[1] + 1) // 2, len(grad_y))
+    for h in range(max(low - head[1], 0) // 2, last):
+        above = address_of(scratch) + 4 * head[2] + (head[1] + 2 * h) * line
+        call_row(
+            row,
+            (above, above + line, address_of(grad_y[h]), address_of(where[h]),
+             grad_y.shape[1] // channels, channels, 0),
+        )  # fmt: skip
+    return max(head[1] + 2 * last, high)
+
+
+@kernel
+def fill_where_positive(scratch, grad_y, y, head, low, high):
+    """The gradient (D, H, W * C) where y, the result of a ReLU, is positive."""
+    depth, height, numbers = grad_y.shape
+    for d in range(depth):
+        for h in range(max(low - head[1], 0), min(high - head[1], height)):
+            row, passed, to = (
+                grad_y[d, h],
+                y[d, h],
+                ((d + head[0]) * head[4] + h + head[1]) * head[5] + head[2],
+            )
+            target = scratch[to : to + numbers]
+            for i in range(numbers):
+                g = row[i]
+                target[i] = g if passed[i] > 0 else f4(0)
+    return high
+
+
+@kernel
+def add_pixels(b, pixels, sums, tiles):
+    """Add so many pixels, at address ``b``, to ``sums`` (C,): tiles of one row that multiply them by one."""
+    some = np.zeros(len(sums), f4)
+    for i in range(len(tiles)):
+        to = address_of(some) + 4 * tiles[i, 0]
+        call_tile(
+            tiles[i, 3],
+            (address_of(_ONE), 0, 0, b + 4 * tiles[i, 0], len(sums), address_of(_ORIGIN), 1, pixels,
+             to, 0, to, 0, tiles[i, 1]),
+        )  # fmt: skip
+    for c in range(len(sums)):
+        sums[c] += some[c]
