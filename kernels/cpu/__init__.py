@@ -8,6 +8,7 @@ from tinynet.kernels.cpu.conv import (
     conv_input_grad,
     conv_weight_grad,
 )
+from tinynet.kernels.cpu.dense import dense, dense_backward
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf
 from tinynet.kernels.cpu.gru import gru, gru_backward

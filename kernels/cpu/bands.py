@@ -10,11 +10,9 @@ import numpy as np
 
 from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import kernel
-from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
+from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
-_ORIGIN = np.zeros((1, 2), np.int64)  # the one segment of a plain sum
-_ONE = np.ones(1, f4)
 
 
 @kernel
@@ -107,15 +105,18 @@ def fill_where_positive(scratch, grad_y, y, head, low, high):
 
 
 @kernel
-def add_pixels(b, pixels, sums, tiles):
-    """Add so many pixels, at address ``b``, to ``sums`` (C,): tiles of one row that multiply them by one."""
-    some = np.zeros(len(sums), f4)
-    for i in range(len(tiles)):
-        to = address_of(some) + 4 * tiles[i, 0]
-        call_tile(
-            tiles[i, 3],
-            (address_of(_ONE), 0, 0, b + 4 * tiles[i, 0], len(sums), address_of(_ORIGIN), 1, pixels,
-             to, 0, to, 0, tiles[i, 1]),
-        )  # fmt: skip
-    for c in range(len(sums)):
-        sums[c] += some[c]
+def add_row(row_sum, grad, first):
+    """Add one row of pixels of a padded gradient, which starts at number ``first``."""
+    row = grad[first : first + len(row_sum)]
+    for i in range(len(row_sum)):
+        row_sum[i] += row[i]
+
+
+@kernel
+def fold(row_sum, sums):
+    """Add the pixels (W * C) to ``sums`` (C,), in float64, and leave zeros behind."""
+    channels = len(sums)
+    for first in range(0, len(row_sum), max(channels, 1)):
+        for c in range(channels):
+            sums[c] += row_sum[first + c]
+            row_sum[first + c] = 0

@@ -17,15 +17,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
-from tinynet.kernels.cpu import winograd
-from tinynet.kernels.cpu.bands import add_pixels, band_of, fill, fill_grad, is_padded, needed, new_scratch
+from tinynet.kernels.cpu.bands import add_row, band_of, fill, fill_grad, fold, is_padded, needed, new_scratch
 from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
 from tinynet.kernels.cpu.plan import (
     Plan,
-    bias_blocks,
     plan_conv,
     plan_input_grad,
     plan_no_input_grad,
@@ -96,7 +95,7 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     sums = np.zeros((threads, weight.shape[-1] if needs[2] else 0), np.float64)
     places, loop = _pooling(0, where, weight.shape[-1])
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
-    to = _NOTHING if grad_x is None else _in_rows(grad_x), sums, bias_blocks(weight.shape[-1])
+    to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
     sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
     if parts == 1 and winograd.fits(*sizes, groups):
         plan = winograd.plan_tiles(*sizes)
@@ -112,10 +111,10 @@ def _run_back(given, weight, to, needs, parts: int, sizes, groups: int):
     back = plan_weight_grad(*sizes, groups, bool(needs[0]))
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
     turned = _with_slack(_turned(weight), down) if needs[0] else np.empty(0, f4)
-    grad_x, sums, bias_tiles = to
+    grad_x, sums = to
     partial = np.empty((len(sums), weight.size if needs[1] else 0), f4)
     _convolve_back(
-        *given, turned, back.table, down.table, grad_x, partial, sums, bias_tiles, parts
+        *given, turned, back.table, down.table, grad_x, partial, sums, parts
     )  # fmt: skip
     return partial.sum(axis=0).reshape(weight.shape) if needs[1] else None
 
@@ -251,18 +250,18 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
 
 @parallel_kernel
 def _convolve_back(
-    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts
+    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts
 ):  # fmt: skip
     for t in numba.prange(len(partial)):
         convolve_back_share(
-            grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts,
+            grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts,
             np.int64(t),
         )  # fmt: skip
 
 
 @kernel
 def convolve_back_share(
-    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, bias_tiles, parts, t
+    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts, t
 ):  # fmt: skip
     """The images, or parts of images, of thread t: its sums go to partial[t] and sums[t]."""
     head, jobs, tiles, segments = unpack(back)
@@ -271,6 +270,7 @@ def convolve_back_share(
     bands, tasks = max(head[8], parts), len(x) * parts
     padded, grad, nothing = new_scratch(head), new_scratch(down_head), np.zeros(x.shape[3] + 16, f4)
     total = partial[t]
+    row_sum = np.zeros(head[6] * sums.shape[1], f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
@@ -289,8 +289,9 @@ def convolve_back_share(
                 run_weight_jobs(
                     a, address_of(grad), total, head, jobs, tiles, segments, down_head[14], low, high
                 )
-            if sums.shape[1]:
-                add_bias_grad(address_of(grad), sums[t], head, bias_tiles, segments, low, high)
+            for r in range(low, high):
+                add_row(row_sum, grad, segments[r, 1])
+        fold(row_sum, sums[t])
 
 
 @kernel
@@ -306,10 +307,3 @@ def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
                 (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
                  high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
             )  # fmt: skip
-
-
-@kernel
-def add_bias_grad(b, sums, head, tiles, segments, low, high):
-    """Add the output gradients, at address ``b``, of the rows low to high."""
-    for r in range(low, high):
-        add_pixels(b + 4 * segments[r, 1], head[6], sums, tiles)

@@ -12,7 +12,7 @@ from tinynet.kernels.cpu.elementwise import exp
 from tinynet.kernels.cpu.jit import contiguous, exact_kernel, kernel, parallel_kernel
 
 _LARGE = 1 << 15  # numbers from which on it pays to wake the other threads
-_ROWS = 16  # rows a thread takes at a time
+_BLOCK = 1 << 10  # numbers a thread takes at a time, in whole rows
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -27,28 +27,49 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
 
 @parallel_kernel
 def _softmax_blocks(logits, labels, losses, probabilities):
-    for block in numba.prange((len(logits) + _ROWS - 1) // _ROWS):
-        i, j = block * _ROWS, (block + 1) * _ROWS
+    rows = max(1, _BLOCK // logits.shape[1])
+    for block in numba.prange((len(logits) + rows - 1) // rows):
+        i, j = block * rows, (block + 1) * rows
         _softmax_rows(logits[i:j], labels[i:j], losses[i:j], probabilities[i:j])
 
 
 @kernel
 def _softmax_rows(logits, labels, losses, probabilities):
+    """All exponentials in one run, because rows of few classes are too short for vector instructions."""
+    _subtract_top(logits, labels, losses, probabilities)
+    _exponentials(probabilities.reshape(-1))
+    _divide_by_total(losses, probabilities)
+
+
+@kernel
+def _subtract_top(logits, labels, losses, shifted):
     for r in range(len(logits)):
-        row, powers = logits[r], probabilities[r]
-        top = row[0]
-        for k in range(1, len(row)):
-            top = max(top, row[k])
+        top = logits[r, 0]
+        for k in range(1, logits.shape[1]):
+            top = max(top, logits[r, k])
+        for k in range(logits.shape[1]):
+            shifted[r, k] = logits[r, k] - top
+        losses[r] = shifted[r, labels[r]]
+
+
+@kernel
+def _exponentials(x):
+    for i in range(len(x)):
+        x[i] = exp(x[i])
+
+
+@kernel
+def _divide_by_total(losses, powers):
+    for r in range(len(powers)):
         total = np.float32(0)
-        for k in range(len(row)):
-            powers[k] = exp(row[k] - top)
-            total += powers[k]
-        losses[r] = _loss(total, row[labels[r]], top)
-        for k in range(len(row)):
-            powers[k] /= total
+        for k in range(powers.shape[1]):
+            total += powers[r, k]
+        losses[r] = _loss(total, losses[r])
+        for k in range(powers.shape[1]):
+            powers[r, k] /= total
 
 
 @exact_kernel
-def _loss(total, logit, top):
-    """Large logits cancel first; added to the small logarithm they would swallow it."""
-    return math.log(total) - (logit - top)
+def _loss(total, shifted):
+    """Large logits have cancelled in ``shifted``; added to the small logarithm they would swallow it."""
+    return math.log(total) - shifted

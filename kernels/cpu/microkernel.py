@@ -24,7 +24,7 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import compiled_callback
@@ -44,15 +44,20 @@ _SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
 
 @functools.cache
 def registers() -> tuple[int, int]:
-    """(floats per vector register, registers a tile may fill) of this processor."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    """(floats per vector register, registers a tile may fill) of the processor that Numba compiles for."""
+    features = _features()
+    if "avx512f" in features:
         return 16, 28
-    if features.get("avx2") and features.get("fma"):
+    if {"avx2", "fma"} <= features:
         return 8, 12
-    if features.get("neon"):
-        return 4, 24
-    return 4, 12
+    return 4, 24 if "neon" in features else 12
+
+
+def _features() -> set[str]:
+    """This processor's instruction sets, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES leave of them."""
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return {name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")}
+    return {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
 
 
 class _TileBuilder:

@@ -1,9 +1,10 @@
 """Normalisation in float32.
 
-Batch norm lays rows of x side by side until they are some hundred numbers long, so that the inner loops suit
-vector instructions when there are few channels. Statistics are taken in blocks that stay in a core's cache,
-each in two passes about its own mean, and merged by NumPy in float64. The blocks depend on the shape alone,
-so the result is the same for any number of threads.
+Batch norm sees x (..., C) as one long line of numbers and walks along it in *strides*: as many pixels as make
+some 512 numbers, so that the inner loops suit vector instructions however few channels there are. What is
+known of a channel (mean, slope, sums) is laid out once for each pixel of a stride. Forward and backward are
+each one pass for the sums and one for the result, and take the ReLU along. Sums are taken in blocks, which
+depend on the shape alone, and put together in float64: the result is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import math
 import numba
 import numpy as np
 
-from tinynet.kernels import arrays
+from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
 
-_COLUMNS = 256  # rows are laid side by side as long as they have no more numbers than this
-_LEAST, _MOST = 1 << 14, 1 << 17  # numbers in a block: worth a thread's while; 512 KiB, within its cache
+_STRIDE = 512  # numbers in a stride, more only when one pixel has more channels
+_SAMPLES = 64  # pixels from which a first idea of the mean is taken
+_LEAST, _MOST = 1 << 14, 1 << 17  # numbers in a block: worth a thread's while; few enough to add in float32
 _BLOCKS = 32  # as many blocks unless these limits say otherwise
-_SMALL = 1 << 12  # fewer numbers are NumPy's: merging the blocks alone takes as long
 _ROW_BLOCKS = 64  # into how many blocks the rows of layer norm are cut
 
 f4 = np.float32
@@ -30,139 +31,192 @@ def _all_float32(*operands: np.ndarray) -> bool:
     return all(a.dtype == f4 for a in operands)
 
 
-# --- batch norm: statistics of columns ---
+# --- batch norm: statistics of channels ---
 
 
 def batch_norm(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normalise each feature over all other axes."""
-    if not _all_float32(x, weight, bias) or x.size < _SMALL:
-        return arrays.batch_norm(x, weight, bias, eps)
-    rows, fold = _side_by_side(x)
-    mean, var = _statistics(rows, x.shape[-1])
-    y = np.empty(x.shape, f4)
-    slope = weight / np.sqrt(var + eps)
-    _apply(rows, y.reshape(rows.shape), _tiled(fold, mean), _tiled(fold, slope), _tiled(fold, bias))
-    return y, mean.astype(f4), var.astype(f4)
+    return norm_block(x, weight, bias, eps, relu=False)
 
 
 def batch_norm_backward(
     grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of :func:`batch_norm` in x, weight and bias (Ioffe and Szegedy 2015)."""
-    if not _all_float32(grad_y, x, weight, mean, var) or x.size < _SMALL:
-        return arrays.batch_norm_backward(grad_y, x, weight, mean, var, eps)
-    rows, fold = _side_by_side(x)
-    grads, means = contiguous(grad_y).reshape(rows.shape), _tiled(fold, mean)
-    partial = np.zeros((_blocks(rows), 2, rows.shape[1]), f4)
-    _column_grads(grads, rows, means, partial)
-    total, product = _sum_blocks(partial, x.shape[-1])  # sums of dy and of dy * (x - mean)
+    """Gradients of :func:`batch_norm` in x, weight and bias."""
+    return norm_block_backward(grad_y, x, weight, mean, var, eps, None)
+
+
+def norm_block(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float, relu: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Batch norm, then ReLU if ``relu``."""
+    if not _all_float32(x, weight, bias) or x.size == 0:
+        return blocks.norm_block(arrays, x, weight, bias, eps, relu)
+    x = contiguous(x)
+    mean, var = _statistics(x)
+    y = _scaled(x, mean, weight / np.sqrt(var + eps), bias, relu)
+    return y, mean.astype(f4), var.astype(f4)
+
+
+def norm_block_backward(
+    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float,
+    y: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Gradients of :func:`norm_block` in x, weight and bias (Ioffe and Szegedy 2015)."""
+    known = (grad_y, x, weight, mean, var) if y is None else (grad_y, x, weight, mean, var, y)
+    if not _all_float32(*known) or x.size == 0:
+        return blocks.norm_block_backward(arrays, grad_y, x, weight, mean, var, eps, y)
+    x, grad_y, count = contiguous(x), contiguous(grad_y), x.size // x.shape[-1]
+    flat = grad_y.reshape(-1), (grad_y if y is None else contiguous(y)).reshape(-1), y is None
+    # sums of dy and of dy * (x - mean), dy counting where the ReLU is open
+    total, product = _sums(_grads, _grads_of_block, x, *flat, _table(x, mean)[0])
     inverse = 1 / np.sqrt(var + np.float64(eps))
-    slope, count = weight * inverse, x.size // x.shape[-1]
-    grad_x = np.empty(x.shape, f4)
     # dx = slope * (dy - sum(dy) / n - (x - mean) / std^2 * sum(dy * (x - mean)) / n)
-    factors = slope, -slope * inverse**2 * product / count, -slope * total / count
-    _apply_grad(grads, rows, means, grad_x.reshape(rows.shape), *(_tiled(fold, f) for f in factors))
+    table = _table(x, mean, weight * inverse, total / count, inverse**2 * product / count)
+    grad_x = np.empty(x.shape, f4)
+    _in_blocks(_apply_grad, _apply_grad_to_block, x.reshape(-1), *flat, grad_x.reshape(-1), table)
     return grad_x, (product * inverse).astype(f4), total.astype(f4)
 
 
-def _side_by_side(x: np.ndarray) -> tuple[np.ndarray, int]:
-    """x (..., C) as (R / fold, fold * C), and fold."""
+def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:
+    """x * scale + shift per feature, then ReLU if ``relu``."""
+    if not _all_float32(x, scale, shift) or x.size == 0:
+        return blocks.scale_shift(arrays, x, scale, shift, relu)
+    return _scaled(contiguous(x), 0, scale, shift, relu)
+
+
+def _scaled(x: np.ndarray, mean, slope: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
+    """(x - mean) * slope + bias, clipped at zero if ``relu``."""
+    y = np.empty(x.shape, f4)
+    lines, floor = (x.reshape(-1), y.reshape(-1)), f4(0 if relu else -np.inf)
+    _in_blocks(_apply, _apply_to_block, *lines, floor, _table(x, mean, slope, bias))
+    return y
+
+
+def _table(x: np.ndarray, *values) -> np.ndarray:
+    """Values per channel, each laid out along a stride: (values, pixels * C)."""
     channels = x.shape[-1]
-    fold = _fold(x.size // channels, channels)
-    return contiguous(x).reshape(-1, fold * channels), fold
+    table = np.empty((len(values), max(1, _STRIDE // channels), channels), f4)
+    for row, value in zip(table, values):
+        row[...] = value
+    return table.reshape(len(values), -1)
 
 
 @functools.lru_cache(maxsize=256)
-def _fold(rows: int, channels: int) -> int:
-    """The largest divisor of ``rows`` so that as many rows have at most ``_COLUMNS`` numbers; 1 at least."""
-    return next((f for f in range(_COLUMNS // channels, 1, -1) if rows % f == 0), 1)
+def _edges(size: int, stride: int) -> np.ndarray:
+    """Where blocks of whole strides begin, and the end of the last, in an array of ``size`` numbers."""
+    blocks = max(1, size // _MOST, min(_BLOCKS, size // _LEAST))
+    strides = -(-size // stride)
+    return np.minimum(np.arange(blocks + 1) * strides // blocks * stride, size)
 
 
-def _tiled(fold: int, values: np.ndarray) -> np.ndarray:
-    return np.tile(values.astype(f4), fold)
+def _sums(parallel, serial, x: np.ndarray, *operands) -> np.ndarray:
+    """Two sums for each channel (2, C) in float64; the last of the operands is laid out along a stride."""
+    length = operands[-1].size
+    edges = _edges(x.size, length)
+    partial = np.zeros((len(edges) - 1, 2, length), f4)
+    if len(partial) > 1:
+        parallel(x.reshape(-1), *operands, partial, edges)
+    else:  # one block is not worth waking the other threads
+        serial(x.reshape(-1), *operands, partial[0])
+    return partial.sum(axis=0, dtype=np.float64).reshape(2, -1, x.shape[-1]).sum(axis=1)
 
 
-def _blocks(rows: np.ndarray) -> int:
-    """Into how many blocks the rows of a matrix are cut."""
-    return min(max(1, rows.size // _MOST, min(_BLOCKS, rows.size // _LEAST)), len(rows))
+def _in_blocks(parallel, serial, *operands) -> None:
+    """Run a kernel over all blocks of its arrays; the last of the operands is a table."""
+    edges = _edges(operands[0].size, operands[-1].shape[1])
+    if len(edges) > 2:
+        parallel(*operands, edges)
+    else:
+        serial(*operands)
 
 
-def _sum_blocks(partial: np.ndarray, channels: int) -> np.ndarray:
-    """Sums (blocks, kinds, fold * C) to (kinds, C) in float64."""
-    blocks, kinds, _ = partial.shape
-    return partial.reshape(blocks, kinds, -1, channels).sum(axis=(0, 2), dtype=np.float64)
+def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population variance (C,) in float64.
 
-
-def _statistics(rows: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population variance (C,) in float64, merged from blocks (Chan, Golub and LeVeque 1979)."""
-    partial = np.zeros((_blocks(rows), 3, rows.shape[1]), f4)
-    _column_moments(rows, partial)
-    shift, total, squares = partial.reshape(len(partial), 3, -1, channels).swapaxes(0, 1).astype(np.float64)
-    edges = np.arange(len(partial) + 1) * len(rows) // len(partial)
-    count = np.diff(edges)[:, None, None]  # rows of each block
-    means = shift + total / count
-    samples = rows.size // channels
-    mean = (means * count).sum(axis=(0, 1)) / samples
-    within = squares - total**2 / count
-    between = (means - mean) ** 2 * count
-    return mean, (within + between).sum(axis=(0, 1)) / samples
+    Summed up are deviations from the mean of a sample, and their squares: however far from zero the numbers
+    lie, there is little to cancel in E[d^2] - E[d]^2.
+    """
+    pixels = x.reshape(-1, x.shape[-1])
+    near = pixels[:: len(pixels) // _SAMPLES | 1].mean(axis=0)  # an odd step visits all columns of an image
+    total, squares = _sums(_moments, _moments_of_block, x, _table(x, near)[0]) / len(pixels)
+    return near + total, np.maximum(squares - total**2, 0)
 
 
 @parallel_kernel
-def _column_moments(x, partial):
-    blocks = len(partial)
-    for b in numba.prange(blocks):
-        i, j = b * len(x) // blocks, (b + 1) * len(x) // blocks
-        _block_moments(x[i:j], partial[b, 0], partial[b, 1], partial[b, 2])
+def _moments(x, near, partial, edges):
+    for b in numba.prange(len(partial)):
+        i, j = edges[b], edges[b + 1]
+        _moments_of_block(x[i:j], near, partial[b])
 
 
 @kernel
-def _block_moments(x, shift, total, squares):
-    """Means of the columns as far as float32 goes, then sums of the deviations and of their squares."""
-    rows, columns = x.shape
-    for r in range(rows):
-        for c in range(columns):
-            shift[c] += x[r, c]
-    for c in range(columns):
-        shift[c] /= f4(rows)
-    for r in range(rows):
-        for c in range(columns):
-            d = x[r, c] - shift[c]
+def _moments_of_block(x, near, sums):
+    """Sums of x - near and of its square."""
+    total, squares = sums[0], sums[1]
+    for first in range(0, len(x), len(near)):
+        stride = x[first : first + len(near)]
+        for c in range(len(stride)):
+            d = stride[c] - near[c]
             total[c] += d
             squares[c] += d * d
 
 
 @parallel_kernel
-def _apply(x, y, mean, slope, bias):
-    for r in numba.prange(len(x)):
-        for c in range(x.shape[1]):
-            y[r, c] = (x[r, c] - mean[c]) * slope[c] + bias[c]
-
-
-@parallel_kernel
-def _column_grads(grad_y, x, mean, partial):
-    blocks = len(partial)
-    for b in numba.prange(blocks):
-        i, j = b * len(x) // blocks, (b + 1) * len(x) // blocks
-        _block_grads(grad_y[i:j], x[i:j], mean, partial[b, 0], partial[b, 1])
+def _apply(x, y, floor, table, edges):
+    for b in numba.prange(len(edges) - 1):
+        i, j = edges[b], edges[b + 1]
+        _apply_to_block(x[i:j], y[i:j], floor, table)
 
 
 @kernel
-def _block_grads(grad_y, x, mean, total, product):
-    for r in range(len(x)):
-        for c in range(x.shape[1]):
-            g = grad_y[r, c]
-            total[c] += g
-            product[c] += g * (x[r, c] - mean[c])
+def _apply_to_block(x, y, floor, table):
+    mean, slope, bias = table[0], table[1], table[2]
+    for i in range(0, len(x), len(mean)):
+        source, target = x[i : i + len(mean)], y[i : i + len(mean)]
+        for c in range(len(source)):
+            value = (source[c] - mean[c]) * slope[c] + bias[c]
+            target[c] = floor if value < floor else value
 
 
 @parallel_kernel
-def _apply_grad(grad_y, x, mean, grad_x, of_grad, of_x, constant):
-    for r in numba.prange(len(x)):
-        for c in range(x.shape[1]):
-            grad_x[r, c] = of_grad[c] * grad_y[r, c] + of_x[c] * (x[r, c] - mean[c]) + constant[c]
+def _grads(x, grad_y, y, plain, mean, partial, edges):
+    for b in numba.prange(len(partial)):
+        i, j = edges[b], edges[b + 1]
+        _grads_of_block(x[i:j], grad_y[i:j], y[i:j], plain, mean, partial[b])
+
+
+@kernel
+def _grads_of_block(x, grad_y, y, plain, mean, sums):
+    """Sums of dy and of dy * (x - mean), where y > 0 or where it is plain that the gradient passes."""
+    total, product = sums[0], sums[1]
+    for i in range(0, len(x), len(mean)):
+        j = i + len(mean)
+        source, grads, outputs = x[i:j], grad_y[i:j], y[i:j]
+        for c in range(len(source)):
+            g = grads[c] if (outputs[c] > 0) | plain else f4(0)
+            total[c] += g
+            product[c] += g * (source[c] - mean[c])
+
+
+@parallel_kernel
+def _apply_grad(x, grad_y, y, plain, grad_x, table, edges):
+    for b in numba.prange(len(edges) - 1):
+        i, j = edges[b], edges[b + 1]
+        _apply_grad_to_block(x[i:j], grad_y[i:j], y[i:j], plain, grad_x[i:j], table)
+
+
+@kernel
+def _apply_grad_to_block(x, grad_y, y, plain, grad_x, table):
+    mean, slope, level, tilt = table[0], table[1], table[2], table[3]
+    for i in range(0, len(x), len(mean)):
+        j = i + len(mean)
+        source, grads, outputs, target = x[i:j], grad_y[i:j], y[i:j], grad_x[i:j]
+        for c in range(len(source)):
+            g = grads[c] if (outputs[c] > 0) | plain else f4(0)
+            target[c] = slope[c] * ((g - level[c]) - tilt[c] * (source[c] - mean[c]))
 
 
 # --- layer norm: statistics of rows ---
@@ -189,7 +243,7 @@ def layer_norm_backward(
     partial = np.zeros((min(_ROW_BLOCKS, len(x)), 2, x.shape[1]), f4)
     operands = (contiguous(a) for a in (grad_y, x, weight, mean))
     _layer_norm_backward(*operands, 1 / np.sqrt(var + f4(eps)), grad_x, partial)
-    grad_weight, grad_bias = _sum_blocks(partial, x.shape[1]).astype(f4)
+    grad_weight, grad_bias = partial.sum(axis=0, dtype=np.float64).astype(f4)
     return grad_x, grad_weight, grad_bias
 
 

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.kernels.cpu.jit import kernel
-from tinynet.kernels.cpu.microkernel import registers, tile_address
+from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
 
 # Columns of the table of jobs. Origins and strides in floats, counts in pixels.
@@ -28,9 +29,6 @@ JOB = (
     "a_origin", "a_depth", "a_height", "a_width", "out_origin", "out_depth", "out_height", "out_width",
     "depth", "height", "width", "first_segment", "n_segments", "first_block", "n_blocks", "start_origin",
 )  # fmt: skip
-# Columns of the table of blocks: a range of output columns (of rows as well in a weight gradient), and the
-# tile that does it.
-BLOCK = ("column", "columns", "rows", "address", "row")
 
 
 # The head of a plan. A padded source has "padded" (depth, height, numbers in a row), and the source itself
@@ -99,37 +97,6 @@ def merge(segments: list[tuple[int, int]], steps: int, b_step: int) -> tuple[lis
 
 def _follows(first: tuple[int, int], second: tuple[int, int], steps: int, b_step: int) -> bool:
     return second[0] == first[0] + steps and second[1] == first[1] + steps * b_step
-
-
-def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, int]:
-    """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least idle work.
-
-    ``whole``: all rows must go into one tile.
-    """
-    lanes, room = registers()
-    if columns <= lanes // 2 and lanes > 4:
-        lanes //= 2
-    vectors = -(-columns // lanes)
-    best = None
-    for v in range(1, min(vectors, 4) + 1):
-        for r in range(rows if whole else 1, min(rows, room // v) + 1):
-            tiles = -(-rows // r) * -(-vectors // v)
-            # a product needs about 8 others under way to hide its latency; loads cost a little beside it
-            cost = tiles * (max(r * v, 8) + 0.3 * (r + v))
-            if best is None or cost < best[0]:
-                best = cost, r, v
-    return best[1], best[2], lanes
-
-
-def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
-    """Cut the columns into blocks as wide as a tile; each entry as in ``BLOCK``."""
-    blocks, column = [], 0
-    while column < columns:
-        r, v, lanes = tile_form(rows, columns - column)
-        width = min(v * lanes, columns - column)
-        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes)))
-        column += width
-    return blocks
 
 
 class _Source(NamedTuple):
@@ -351,22 +318,3 @@ def _weight_rows(window: Window, channels: int, groups: int) -> tuple[tuple[int,
     if per_row < 8 and height * per_row <= room:
         return (depth, 1, 1), height * per_row, per_row
     return (depth, height, 1), per_row, per_row
-
-
-def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
-    """Cut a matrix into tiles without overlap, as in ``BLOCK``; rows in runs go into one tile whole."""
-    blocks, column = [], 0
-    while column < columns:
-        r, v, lanes = tile_form(rows, columns - column, whole=run < rows)
-        width = min(v * lanes, columns - column)
-        for row in range(0, rows, r):
-            n = min(r, rows - row)
-            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None)
-            blocks.append((column, width, n, address, row))
-        column += width
-    return blocks
-
-
-def bias_blocks(columns: int) -> np.ndarray:
-    """Cut one row of ``columns`` numbers into tiles, as in ``BLOCK``."""
-    return np.array(matrix_blocks(1, columns, 1), np.int64).reshape(-1, len(BLOCK))

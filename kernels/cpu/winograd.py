@@ -29,11 +29,11 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from tinynet.kernels.cpu.bands import add_pixels, fill, fill_grad, is_padded, new_scratch
+from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_padded, new_scratch
 from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import kernel, parallel_kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers
-from tinynet.kernels.cpu.plan import matrix_blocks
+from tinynet.kernels.cpu.tiling import matrix_blocks
 from tinynet.kernels.cpu.transform import (
     ADD,
     FINISH,
@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     numbers: np.ndarray  # rows and columns of tiles, C, O, rows of tiles in a block; addresses of the maps
     head: np.ndarray  # place of the input in its padded copy, as in plan.HEAD
     grad_head: np.ndarray  # the same for the output gradient, which has no margin
-    forward: np.ndarray  # blocks of V @ U, as in plan.BLOCK
+    forward: np.ndarray  # blocks of V @ U, as in tiling.BLOCK
     weights: np.ndarray  # of V^T @ dM
     back: np.ndarray  # of dM @ U^T
 
@@ -218,32 +218,32 @@ def map_input(a, head, to, plane, numbers, row):
 
 def convolve_back(
     grad_y: np.ndarray, y: np.ndarray, where: np.ndarray, loop: int, x: np.ndarray, weight: np.ndarray,
-    grad_x: np.ndarray, sums: np.ndarray, bias_tiles: np.ndarray, wants_weight: bool, plan: Plan,
+    grad_x: np.ndarray, sums: np.ndarray, wants_weight: bool, plan: Plan,
 ) -> np.ndarray:  # fmt: skip
     """Fill grad_x, add bias gradients to ``sums`` (threads, O), return the weight gradient."""
     turned = np.ascontiguousarray(transformed(weight).swapaxes(1, 2))
     partial = np.empty((len(sums), 16 * weight[0, 0].size if wants_weight else 0), f4)
     _convolve_back(
-        grad_y, y, where, loop, x, turned, grad_x, partial, sums, bias_tiles, *plan[:3], *plan[4:]
+        grad_y, y, where, loop, x, turned, grad_x, partial, sums, *plan[:3], *plan[4:]
     )  # fmt: skip
     return transformed_back(partial.sum(axis=0).reshape(16, *weight.shape[2:])) if wants_weight else weight
 
 
 @parallel_kernel
 def _convolve_back(
-    grad_y, y, where, loop, x, turned, grad_x, partial, sums, bias_tiles, numbers, head, grad_head, weights,
+    grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights,
     back,
 ):  # fmt: skip
     for t in numba.prange(len(sums)):
         convolve_rows_back(
-            grad_y, y, where, loop, x, turned, grad_x, partial, sums, bias_tiles, numbers, head, grad_head,
+            grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head,
             weights, back, np.int64(t),
         )  # fmt: skip
 
 
 @kernel
 def convolve_rows_back(
-    grad_y, y, where, loop, x, turned, grad_x, partial, sums, bias_tiles, numbers, head, grad_head, weights,
+    grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights,
     back, t,
 ):  # fmt: skip
     """The images of thread t, block by block of rows of tiles."""
@@ -251,6 +251,7 @@ def convolve_rows_back(
     (v, v_plane), (m, m_plane) = new_planes(numbers, channels), new_planes(numbers, filters)
     padded, grad, padded_grad = new_scratch(head), new_scratch(grad_head), new_scratch(head)
     filled, filled_grad, line = 0, 0, 2 * columns * filters
+    row_sum = np.zeros(2 * columns * sums.shape[1], f4)
     partial[t, :] = 0
     end = (t + 1) * len(x) // len(sums) * rows
     for first in range(t * len(x) // len(sums) * rows, end, per_block):
@@ -266,12 +267,13 @@ def convolve_rows_back(
                 (dy, line, filters, 2 * filters, address_of(m) + 4 * to * filters, 4 * m_plane, m_plane,
                  filters, columns, filters),
             )  # fmt: skip
-            if sums.shape[1]:
-                add_pixels(dy, 4 * columns, sums[t], bias_tiles)
+            add_row(row_sum, grad, 2 * row * line)
+            add_row(row_sum, grad, (2 * row + 1) * line)
             if partial.shape[1]:
                 filled = fill(padded, x[image], head, filled if row else 0, 2 * row + 4)
                 a = address_of(padded) if is_padded(head, x) else address_of(x[image])
                 map_input(a, head, address_of(v) + 4 * to * channels, v_plane, numbers, row)
+        fold(row_sum, sums[t])
         if partial.shape[1]:
             multiply_planes(
                 address_of(v), v_plane, 1, channels, (last - first) * columns, address_of(m), m_plane,

@@ -12,18 +12,28 @@ from tinynet.kernels import Window, blocks
 TESTED = ["numpy", "fast"]  # the rooms that are held against the reference
 ROOMS = ["reference", *TESTED]
 DTYPES = [np.float32, np.float64]
-NAMES = sorted(set(kernels.__all__) - {"Window", "room", "use"} - set(vars(blocks)))  # single kernels
+EVERY = sorted(set(kernels.__all__) - {"Window", "room", "use"})
+BLOCKS = [name for name in EVERY if hasattr(blocks, name)]
+NAMES = [name for name in EVERY if name not in BLOCKS]  # single kernels
 IN_PLACE = {"adam_step": (0, 2, 3), "sgd_step": (0, 2)}  # which arguments are written to
 EPS = 1e-5
 
 
 def run(room, name, *args):
-    """Call a kernel in a room; the results, or what it changed in place, as a list of arrays."""
+    """Call a kernel in a room; the results without None, or what it changed in place, as a list of arrays.
+
+    The steps of the optimisers take lists over parameters: here they get one.
+    """
     with kernels.use(room):
-        result = getattr(kernels, name)(*args)
+        result = getattr(kernels, name)(*(map(listed, args) if name in IN_PLACE else args))
     if name in IN_PLACE:
         return [args[i] for i in IN_PLACE[name] if args[i] is not None]
-    return list(result) if isinstance(result, tuple) else [result]
+    return [r for r in result if r is not None] if isinstance(result, tuple) else [result]
+
+
+def listed(value):
+    """A list of one array, or of one number of a step; any other setting as it is."""
+    return value if value is None or isinstance(value, (float, bool)) else [value]
 
 
 def expected(name, *args):
@@ -110,6 +120,7 @@ def axis_settings(draw, upto):
 def all_calls(dtype, n=3):
     """Arguments of one call of every kernel, by name, for ``n`` samples or rows."""
     calls = conv_calls(n) | pool_calls(n) | norm_calls(n) | recurrent_calls(n) | small_calls(n)
+    calls |= block_calls(n)
     return {name: tuple(astype(a, dtype) for a in args) for name, args in calls.items()}
 
 
@@ -149,6 +160,26 @@ def norm_calls(n):
     return calls
 
 
+def block_calls(n):
+    """All with a ReLU, the convolution with a pool as well."""
+    x, weight, bias, window, groups = conv_calls(n)["conv"]
+    pooled, where = run("reference", "conv_block", x, weight, bias, window, groups, True, True)
+    rows, matrix, shift, scale = normal(n, 5), normal(5, 4), normal(4, seed=1), normal(4, seed=2)
+    (dense,) = run("reference", "dense", rows, matrix, shift, True)
+    maps, stats = normal(n, 4, 2, 4) + 2, (scale, shift, EPS)
+    y, mean, var = run("reference", "norm_block", maps, *stats, True)
+    needs = (True, True, True)
+    return {
+        "conv_block": (x, weight, bias, window, groups, True, True),
+        "conv_block_backward": (normal(*pooled.shape), x, weight, None, where, window, groups, needs),
+        "dense": (rows, matrix, shift, True),
+        "dense_backward": (normal(*dense.shape, seed=3), rows, matrix, dense, needs),
+        "norm_block": (maps, *stats, True),
+        "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, mean, var, EPS, y),
+        "scale_shift": (maps, scale, shift, True),
+    }
+
+
 def recurrent_calls(n, steps=4, features=3, units=2):
     calls = {}
     for name, gates in (("rnn", 1), ("lstm", 4), ("gru", 3)):
@@ -161,7 +192,8 @@ def recurrent_calls(n, steps=4, features=3, units=2):
         calls[name] = (x, w_ih, w_hh, *biases, *states, *extra)
         saved = run("reference", name, *calls[name])
         grads = [normal(*h0[:, None].repeat(steps, 1).shape, seed=7 + i) for i in range(len(states))]
-        calls[f"{name}_backward"] = (*grads, x, w_ih, w_hh, *states, *saved, *extra)
+        needs = (True,) * (3 + len(biases) + len(states))
+        calls[f"{name}_backward"] = (*grads, x, w_ih, w_hh, *states, *saved, *extra, needs)
     return calls
 
 

@@ -3,14 +3,15 @@
 import ctypes
 import mmap
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tinynet as tn
 from tinynet.kernels import Window, arrays, cpu
-from tinynet.kernels.cpu.plan import column_blocks, merge, tile_form
+from tinynet.kernels.cpu.plan import merge
+from tinynet.kernels.cpu.tiling import column_blocks, tile_form
 
 
 def close(got, want, tolerance=1e-5):
@@ -94,15 +95,15 @@ def test_bias_gradient_folds_any_number_of_rows(rows, features):
 def test_results_repeat_bit_for_bit_and_hold_for_one_and_two_threads():
     rng, window = np.random.default_rng(0), Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     x, g = (rng.standard_normal((9, 12, 12, c)).astype(np.float32) for c in (5, 20))
-    before = numba.get_num_threads()
+    before = tn.threads()
     try:
         for threads in sorted({1, before}):
-            numba.set_num_threads(threads)
+            tn.threads(threads)
             first = cpu.conv_weight_grad(x, g, window, 1)
             assert all(np.array_equal(first, cpu.conv_weight_grad(x, g, window, 1)) for _ in range(5))
             close(first, arrays.conv_weight_grad(x.astype(np.float64), g.astype(np.float64), window, 1))
     finally:
-        numba.set_num_threads(before)
+        tn.threads(before)
 
 
 def at_a_guard_page(array):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernel_cases import IN_PLACE, NAMES, all_calls, normal, run
 
-from tinynet import kernels
+import tinynet as tn
 from tinynet.kernels import Window, arrays
 
 LINEAR = {"conv", "conv_input_grad", "conv_weight_grad", "bias_grad", "matmul"}  # in test_cpu_conv.py
@@ -116,7 +116,8 @@ def test_the_time_major_views_that_recurrent_kernels_return_go_back_in_as_they_a
     outputs = run("fast", kind, *calls[kind])
     assert all(y.swapaxes(0, 1).flags.c_contiguous for y in outputs)
     args = list(calls[f"{kind}_backward"])
-    saved = slice(len(args) - len(outputs) - (kind == "rnn"), len(args) - (kind == "rnn"))
+    behind = 1 + (kind == "rnn")  # needs, and the activation
+    saved = slice(len(args) - len(outputs) - behind, len(args) - behind)
     args[saved] = outputs
     views = run("fast", f"{kind}_backward", *args)
     args[saved] = map(np.ascontiguousarray, outputs)
@@ -129,10 +130,10 @@ def test_the_time_major_views_that_recurrent_kernels_return_go_back_in_as_they_a
 
 @pytest.fixture
 def one_thread():
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    before = tn.threads()
+    tn.threads(1)
     yield
-    numba.set_num_threads(before)
+    tn.threads(before)
 
 
 SUMMED_PER_THREAD = {"rnn_backward", "lstm_backward", "gru_backward"}  # their bias gradients
@@ -149,7 +150,7 @@ def test_repeated_calls_agree_bit_for_bit(calls, name):
 @pytest.mark.parametrize("name", sorted(set(MINE) - SUMMED_PER_THREAD))
 def test_the_number_of_threads_changes_no_bit(calls, name, one_thread):
     alone = run("fast", name, *copies(calls[name]))
-    numba.set_num_threads(2)
+    tn.threads(2)
     for a, b in zip(run("fast", name, *copies(calls[name])), alone):
         np.testing.assert_array_equal(a, b)
 
@@ -249,7 +250,7 @@ def test_bands_of_samples_that_tiles_do_not_divide(kind, gates, n, units):
     outputs = run("fast", kind, *args, *extra)
     states = args[3 + (kind == "gru") + 1 :]
     grads = [normal(n, steps, units, dtype=np.float32, seed=9 + i) for i in range(len(states))]
-    back = (*grads, *args[:3], *states, *outputs, *extra)
+    back = (*grads, *args[:3], *states, *outputs, *extra, (True,) * 6)
     results = outputs + run("fast", f"{kind}_backward", *back)
     wanted = run("numpy", kind, *args, *extra) + run("numpy", f"{kind}_backward", *back)
     for a, b in zip(results, wanted):

@@ -1,5 +1,6 @@
 """Normalisation kernels: finite differences, PyTorch's values, and rooms against the reference."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from numeric import assert_gradients
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=3)
 FEATURES = st.sampled_from([1, 4, 7, 16, 19])
+AXES = st.lists(st.integers(1, 6), min_size=0, max_size=4)  # before the features: 1 to 5 axes in all
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,3 +95,138 @@ def test_constant_input_gives_the_bias(room, name):
     y, _, var = run(room, name, x, weight, bias, EPS)
     np.testing.assert_allclose(y, np.broadcast_to(bias, (4, 3)), atol=1e-6)
     assert (var == 0).all()
+
+
+# --- with ReLU, and with statistics that are given ---
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("room", TESTED)
+@given(axes=AXES, features=FEATURES, relu=st.booleans())
+@settings(max_examples=40)
+def test_norm_block(room, dtype, axes, features, relu):
+    x = normal(*axes, features, dtype=dtype) * 2 + 3
+    weight, bias = normal(features, dtype=dtype, seed=1), normal(features, dtype=dtype, seed=2)
+    y, mean, var = wanted = expected("norm_block", x, weight, bias, EPS, relu)
+    got = run(room, "norm_block", x, weight, bias, EPS, relu)
+    assert_same(got, wanted, dtype)
+    # a y within rounding of 0 may be open here and closed there: both get the mask of the reference
+    args = normal(*x.shape, dtype=dtype, seed=3), x, weight, mean.astype(dtype), var.astype(dtype), EPS
+    args += (y.astype(dtype) if relu else None,)
+    assert_same(run(room, "norm_block_backward", *args), expected("norm_block_backward", *args), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("room", TESTED)
+@given(axes=AXES, features=FEATURES, relu=st.booleans())
+@settings(max_examples=40)
+def test_scale_shift(room, dtype, axes, features, relu):
+    args = normal(*axes, features), normal(features, seed=1), normal(features, seed=2)
+    args = (*(a.astype(dtype) for a in args), relu)
+    assert_same(run(room, "scale_shift", *args), expected("scale_shift", *args), dtype)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_backward_with_relu_is_the_numeric_derivative(room):
+    x, weight, bias, grad_y = normal(6, 4), normal(4, seed=1), normal(4, seed=2), normal(6, 4, seed=3)
+    y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
+    assert 0.2 < (y > 0).mean() < 0.8
+    grads = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+
+    def forward(*inputs):
+        return run(room, "norm_block", *inputs, EPS, True)[:1]
+
+    assert_gradients(forward, [x, weight, bias], [grad_y], grads)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_relu_lets_nan_through_and_no_gradient_at_zero(room):
+    """Channel 0 holds a NaN; channel 1 has weight 0 and bias 0, so that y is 0 everywhere."""
+    x, grad_y = normal(50, 3, dtype=np.float32), np.ones((50, 3), np.float32)
+    x[7, 0] = np.nan
+    weight, bias = np.array([1, 0, 1], np.float32), np.zeros(3, np.float32)
+    y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
+    assert np.isnan(y[:, 0]).all() and (y[:, 1] == 0).all() and 0 < (y[:, 2] > 0).mean() < 1
+    grad_x, _, grad_bias = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+    assert np.isnan(grad_x[:, 0]).all() and grad_bias[1] == 0 and grad_bias[2] == (y[:, 2] > 0).sum()
+    (y,) = run(room, "scale_shift", x, weight, bias, True)
+    assert np.isnan(y[7, 0]) and (y >= 0).sum() == y.size - 1
+
+
+# --- the fast room: many numbers, threads, layouts ---
+
+LARGE = [(1000, 3), (63, 9, 31), (5, 40, 41, 16), (2, 5, 20, 21, 32), (3, 700, 64), (700, 128), (70, 600)]
+
+
+def arrays_of(shape, offset=0.0):
+    """x, grad_y, weight and bias in float32."""
+    x, grad_y = (normal(*shape, dtype=np.float32, seed=i) for i in range(2))
+    weight, bias = (normal(shape[-1], dtype=np.float32, seed=i) for i in range(2, 4))
+    return x + np.float32(offset), grad_y, weight, bias
+
+
+def forward_and_backward(room, x, grad_y, weight, bias, relu):
+    y, mean, var = run(room, "norm_block", x, weight, bias, 1e-3, relu)
+    mask = y if relu else None
+    return [y, mean, var, *run(room, "norm_block_backward", grad_y, x, weight, mean, var, 1e-3, mask)]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", LARGE)
+def test_norm_block_of_several_blocks_against_float64(shape, relu):
+    operands = arrays_of(shape, offset=-1)
+    got = forward_and_backward("fast", *operands, relu)
+    wanted = forward_and_backward("numpy", *(a.astype(float) for a in operands), relu)
+    assert_same(got, wanted, np.float32)
+
+
+@pytest.mark.parametrize("shape", [(200_000, 1), (9, 64, 64, 16), (4000, 130)])
+def test_norm_block_beside_a_large_mean_keeps_its_digits(shape):
+    """The first pixels, a border, are far from all others: the mean of the sample must not rest on them."""
+    x, _, weight, bias = arrays_of(shape, offset=5000)
+    x.reshape(-1, shape[-1])[:3] = 0
+    _, mean, var = run("fast", "norm_block", x, weight, bias, EPS, True)
+    pixels = x.reshape(-1, shape[-1]).astype(float)
+    np.testing.assert_allclose(mean, pixels.mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(var, pixels.var(axis=0), rtol=2e-5)
+    x.reshape(-1, shape[-1])[:3] = 5000
+    _, mean, var = run("fast", "norm_block", x, weight, bias, EPS, True)
+    np.testing.assert_allclose(var, x.reshape(-1, shape[-1]).astype(float).var(axis=0), rtol=1e-5)
+
+
+@pytest.fixture
+def one_thread():
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this machine has one thread")
+@pytest.mark.parametrize("shape", LARGE)
+def test_the_number_of_threads_changes_no_bit_of_norm_block(shape, one_thread):
+    operands = arrays_of(shape)
+    fixed = (operands[0], *operands[2:], True)
+    alone = forward_and_backward("fast", *operands, True) + run("fast", "scale_shift", *fixed)
+    numba.set_num_threads(2)
+    both = forward_and_backward("fast", *operands, True) + run("fast", "scale_shift", *fixed)
+    for a, b in zip(both, alone):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=-1)[..., ::2]])
+def test_norm_block_of_any_layout(layout):
+    operands = arrays_of((40, 30, 20))
+    wanted = forward_and_backward("fast", *operands, True)
+    for a, b in zip(forward_and_backward("fast", *map(layout, operands), True), wanted):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_blocks_of_nothing(room):
+    x, weight = np.zeros((0, 3), np.float32), np.ones(3, np.float32)
+    y, mean, var = run(room, "norm_block", x, weight, weight, EPS, True)
+    assert y.shape == (0, 3) and (mean == 0).all() and (var == 0).all()
+    grads = run(room, "norm_block_backward", x, x, weight, mean, var, EPS, y)
+    assert [g.shape for g in grads] == [(0, 3), (3,), (3,)]
+    assert run(room, "scale_shift", x, weight, weight, True)[0].shape == (0, 3)

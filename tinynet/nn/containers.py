@@ -7,6 +7,7 @@ from typing import Any
 
 from tinynet import ops
 from tinynet.errors import ArgumentError
+from tinynet.nn.fusion import through
 from tinynet.nn.module import Module
 from tinynet.tensor import Tensor
 
@@ -16,6 +17,9 @@ class Sequential(Module):
 
     ``model[0]`` is the first layer, ``model[-1] = nn.Dense(5)`` replaces the last one. Parameters are named
     "0.weight", "0.bias", "1.weight" and so on.
+
+    A convolution with the ReLU and the pooling that follow it, and some other neighbours, are computed in one
+    go (see ``nn/fusion.py``); nothing but the time tells.
     """
 
     def __init__(self, *layers: Callable[[Any], Any]):
@@ -30,9 +34,7 @@ class Sequential(Module):
         return iter(self._attributes())
 
     def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return through(self.layers, x)
 
     def append(self, layer: Callable[[Any], Any]) -> Sequential:
         """Add a layer at the end."""

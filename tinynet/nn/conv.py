@@ -14,8 +14,9 @@ from tinynet.nn.init import Initializer, zeros
 from tinynet.nn.init import get as get_init
 from tinynet.nn.layer import Drawn, Layer
 from tinynet.nn.module import Module
+from tinynet.nn.norm import BatchNorm
 from tinynet.nn.parameter import Parameter
-from tinynet.ops.window import Padding, Size, per_axis
+from tinynet.ops.window import Padding, Size, output_shape, per_axis
 from tinynet.tensor import Tensor
 
 _AXES = {1: "(N, T, C)", 2: "(N, H, W, C)", 3: "(N, D, H, W, C)"}
@@ -78,18 +79,29 @@ class _ConvForward(_Conv):
             raise ArgumentError(f"{features} input channels cannot be divided into groups={self.groups}")
         return self._with_bias((*self._kernel(), features // self.groups, self.filters))
 
-    def run(self, x: Tensor) -> Tensor:
-        return self._activate(
-            ops.conv(
-                x,
-                self.weight,
-                self.bias,
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                groups=self.groups,
-            )
+    def run(
+        self, x: Tensor, *, relu: bool = False, pool: bool = False, norm: BatchNorm | None = None
+    ) -> Tensor:
+        """The convolution; nn.fusion asks for a ReLU, a pool of 2 or a batch norm in the same pass."""
+        own_relu = self.activation is ops.relu
+        weight, bias = (self.weight, self.bias) if norm is None else norm.folded(self.weight, self.bias)
+        y = ops.conv(
+            x,
+            weight,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            relu=relu or own_relu,
+            pool=pool,
         )
+        return y if own_relu else self._activate(y)
+
+    def out_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the convolution of an input of ``in_shape``, batch axes included."""
+        geometry = self.kernel_size, self.stride, self.padding, self.dilation
+        return in_shape[0], *output_shape(in_shape[1:-1], *geometry), self.filters
 
     def multiply_adds(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
         return math.prod(out_shape[:-1]) * self.weight.size

@@ -48,11 +48,13 @@ class Dense(Layer):
         drawn: Drawn = {"weight": (self.init, (features, self.units))}
         return drawn if self.bias is None else {**drawn, "bias": (zeros, (self.units,))}
 
-    def run(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """The product; nn.fusion asks for a ReLU in the same pass."""
         if x.shape[-1:] != (self._features,):
             raise self._wrong_size(x.shape)
-        y = ops.dense(x, self.weight, self.bias)
-        return y if self.activation is None else self.activation(y)
+        own_relu = self.activation is ops.relu
+        y = ops.dense(x, self.weight, self.bias, relu=relu or own_relu)
+        return y if own_relu or self.activation is None else self.activation(y)
 
     def _wrong_size(self, shape: tuple[int, ...]) -> ShapeError:
         if len(shape) < 2:

@@ -13,6 +13,7 @@ from tinynet.nn.checks import warn_once, whole
 from tinynet.nn.init import ones, zeros
 from tinynet.nn.layer import Drawn, Layer
 from tinynet.nn.parameter import Parameter
+from tinynet.ops.norm import fold_batch_norm
 from tinynet.tensor import Tensor
 
 
@@ -68,16 +69,33 @@ class BatchNorm(_Norm):
         super().forget()
         self.running_mean = self.running_var = None
 
-    def run(self, x: Tensor) -> Tensor:
+    @property
+    def fixed(self) -> bool:
+        """Whether the running statistics are used now, and not those of the batch."""
+        return self.frozen or not self.training
+
+    def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution, changed so that it does this normalisation as well.
+
+        With the running statistics; no gradient passes.
+        """
+        statistics = self.running_mean, self.running_var, self.eps
+        before = weight.data, None if bias is None else bias.data
+        w, b = fold_batch_norm(*before, self.weight.data, self.bias.data, *statistics)
+        return Tensor(w), Tensor(b)
+
+    def run(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """The normalisation; nn.fusion asks for a ReLU in the same pass."""
         return ops.batch_norm(
             x,
             self.weight,
             self.bias,
             self.running_mean,
             self.running_var,
-            training=self.training and not self.frozen,
+            training=not self.fixed,
             momentum=self.momentum,
             eps=self.eps,
+            relu=relu,
         )
 
 

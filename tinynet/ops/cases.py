@@ -71,9 +71,20 @@ def _conv() -> Case:
         strided = ops.conv(
             x, weight, bias, stride=(2, 1), padding=((0, 1), (2, 0)), dilation=(1, 2), groups=2
         )
-        return strided, ops.conv(x, weight, padding="same", groups=2)
+        same = ops.conv(x, weight, padding="same", groups=2)
+        with_relu = ops.conv(x, weight, bias, padding="same", groups=2, relu=True)
+        with_pool = ops.conv(x, weight, padding="same", groups=2, pool=True)
+        with_both = ops.conv(x, weight, bias, padding="same", groups=2, relu=True, pool=True)
+        return strided, same, with_relu, with_pool, with_both
 
     return f, _draw((2, 4, 5, 4), (2, 3, 2, 6), (6,))
+
+
+def _dense() -> Case:
+    def f(x, weight, bias):
+        return ops.dense(x, weight, bias), ops.dense(x, weight, bias, relu=True)
+
+    return f, _draw((2, 3, 4), (4, 2), (2,))
 
 
 def _conv_transpose() -> Case:
@@ -112,8 +123,10 @@ def _batch_norm() -> Case:
     mean, var = _draw((4,), (4,), low=0.5)
 
     def f(x, weight, bias):
-        frozen = ops.batch_norm(x, weight, bias, mean, var, training=False)
-        return ops.batch_norm(x, weight, bias, None, None, training=True), frozen
+        fixed = ops.batch_norm(x, weight, bias, mean, var, training=False)
+        fixed_relu = ops.batch_norm(x, weight, bias, mean, var, training=False, relu=True)
+        with_relu = ops.batch_norm(x, weight, bias, None, None, training=True, relu=True)
+        return ops.batch_norm(x, weight, bias, None, None, training=True), with_relu, fixed, fixed_relu
 
     return f, _draw((3, 2, 4), (4,), (4,))
 
@@ -233,7 +246,7 @@ gradcheck_cases: dict[str, Callable[[], Case]] = {
     "log_softmax": _softmax(ops.log_softmax),
     "dropout": _dropout,
     # layers
-    "dense": _case(ops.dense, (2, 3, 4), (4, 2), (2,)),
+    "dense": _dense,
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "max_pool": _max_pool,

@@ -9,29 +9,29 @@ from tinynet.autograd import Op
 from tinynet.errors import ArgumentError, ShapeError
 from tinynet.kernels.geometry import Window
 from tinynet.ops.checks import TensorLike, channels_hint, check_parameter, floats
-from tinynet.ops.window import Padding, Size, axis_names, make_window, padding_pairs, per_axis
+from tinynet.ops.window import Padding, Size, axis_names, make_window, padding_pairs, per_axis, remembered
 from tinynet.tensor import Tensor
 
 
 class Conv(Op):
-    """Slide the weight over x; both gradients are convolutions again."""
+    """Slide the weight over x, with ReLU and pooling if asked; both gradients are convolutions again."""
 
-    def forward(self, x, weight, bias, *, window, groups):
+    def forward(self, x, weight, bias, *, window, groups, relu, pool):
+        y, self.where = kernels.conv_block(x, weight, bias, window, groups, relu, pool)
         self.x, self.weight, self.window, self.groups = x, weight, window, groups
-        return kernels.conv(x, weight, bias, window, groups)
+        self.y = y if relu and not pool else None  # a pool knows where its ReLU was closed
+        return y
 
     def backward(self, grad):
-        x, weight, geometry = self.x, self.weight, (self.window, self.groups)
-        return (
-            kernels.conv_input_grad(grad, weight, x.shape, *geometry) if self.needs[0] else None,
-            kernels.conv_weight_grad(x, grad, *geometry) if self.needs[1] else None,
-            kernels.bias_grad(grad) if self.needs[2] else None,
+        return kernels.conv_block_backward(
+            grad, self.x, self.weight, self.y, self.where, self.window, self.groups, self.needs
         )
 
 
 def conv(
     x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, *,
     stride: Size = 1, padding: Padding = "valid", dilation: Size = 1, groups: int = 1,
+    relu: bool = False, pool: bool = False,
 ) -> Tensor:  # fmt: skip
     """Convolution (cross-correlation, as in all deep learning) of ``x`` with ``weight``.
 
@@ -39,6 +39,9 @@ def conv(
     (padded input - (kernel - 1) * dilation - 1) // stride + 1 along each of 1, 2 or 3 axes. ``padding`` is
     "valid" (none), "same" (out = input / stride rounded up; an odd pixel goes to the right and the bottom),
     an integer, one per axis, or a (before, after) pair per axis.
+
+    ``relu`` and ``pool`` put a :func:`relu` and, of images, a :func:`max_pool` of 2 behind it, with the same
+    results, but in one pass over memory and as one node of the graph.
 
     Raises :class:`ShapeError` when rank, channels or size do not fit, in this order, and
     :class:`ArgumentError` for a stride, dilation or padding that makes no sense.
@@ -52,7 +55,16 @@ def conv(
     if bias is not None:
         check_parameter(bias, kernel[-1:], "the bias of conv", f"a weight of shape {kernel}")
     window = make_window(shape[1:-1], kernel[:-2], stride, padding, dilation)
-    return Conv.apply(x, weight, bias, window=window, groups=groups)
+    if pool:
+        _check_pool(shape[1:-1], window)
+    return Conv.apply(x, weight, bias, window=window, groups=groups, relu=relu, pool=pool)
+
+
+@remembered
+def _check_pool(spatial: tuple[int, ...], window: Window) -> None:
+    if window.rank != 2:
+        raise ArgumentError(f"pool=True is for images, 2 spatial axes, not {window.rank}. Use ops.max_pool")
+    make_window(window.output_shape(spatial), 2, 2)  # raises when it does not fit
 
 
 def _float_inputs(name: str, x: TensorLike, weight: TensorLike, bias: TensorLike | None) -> Any:

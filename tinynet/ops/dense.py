@@ -10,26 +10,27 @@ from tinynet.tensor import Tensor
 
 
 class Dense(Op):
-    """y = x @ weight + bias, on rows."""
+    """y = x @ weight + bias, on rows, with ReLU if asked."""
 
-    def forward(self, x, weight, bias):
-        self.x, self.weight = x, weight
-        y = kernels.matmul(x.reshape(-1, x.shape[-1]), weight)
-        if bias is not None:
-            y += bias
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+    def forward(self, x, weight, bias, *, relu):
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        y = kernels.dense(rows, weight, bias, relu)
+        self.rows, self.weight, self.shape = rows, weight, x.shape
+        self.y = y if relu else None
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])
 
     def backward(self, grad):
-        rows, grads = self.x.reshape(-1, self.x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-        return (
-            kernels.matmul(grads, self.weight.T).reshape(self.x.shape) if self.needs[0] else None,
-            kernels.matmul(rows.T, grads) if self.needs[1] else None,
-            kernels.bias_grad(grads) if self.needs[2] else None,
-        )
+        grads = grad if grad.ndim == 2 else grad.reshape(-1, grad.shape[-1])
+        grad_x, *rest = kernels.dense_backward(grads, self.rows, self.weight, self.y, self.needs)
+        if len(self.shape) != 2 and grad_x is not None:
+            grad_x = grad_x.reshape(self.shape)
+        return grad_x, *rest
 
 
-def dense(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
+def dense(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, *, relu: bool = False) -> Tensor:
     """``x`` (..., in) times ``weight`` (in, out) plus ``bias`` (out,): (..., out).
+
+    ``relu`` puts a :func:`relu` behind it, with the same result, but as one node of the graph.
 
     Raises :class:`ShapeError` when the sizes do not fit.
     """
@@ -38,7 +39,7 @@ def dense(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> 
     _check_dense(x.data.shape, weight.data.shape)
     if bias is not None:
         check_parameter(bias, weight.data.shape[1:], "the bias", f"a weight of shape {weight.shape}")
-    return Dense.apply(x, weight, bias)
+    return Dense.apply(x, weight, bias, relu=relu)
 
 
 def _check_dense(x: tuple[int, ...], weight: tuple[int, ...]) -> None:

@@ -29,11 +29,12 @@ def _check_features(name: str, x: Tensor, *parameters: Tensor) -> None:
 
 
 class BatchNorm(Op):
-    """Normalise each feature with the statistics of this batch, and remember them."""
+    """Normalise each feature with the statistics of this batch, and remember them; with ReLU if asked."""
 
-    def forward(self, x, weight, bias, *, running, momentum, eps):
-        y, mean, var = kernels.batch_norm(x, weight, bias, eps)
+    def forward(self, x, weight, bias, *, running, momentum, eps, relu):
+        y, mean, var = kernels.norm_block(x, weight, bias, eps, relu)
         self.x, self.weight, self.mean, self.var, self.eps = x, weight, mean, var, eps
+        self.y = y if relu else None
         n = math.prod(x.shape[:-1])
         for old, new in zip(running, (mean, var * (n / (n - 1)))):
             old *= momentum
@@ -41,19 +42,22 @@ class BatchNorm(Op):
         return y
 
     def backward(self, grad):
-        return kernels.batch_norm_backward(grad, self.x, self.weight, self.mean, self.var, self.eps)
+        return kernels.norm_block_backward(grad, self.x, self.weight, self.mean, self.var, self.eps, self.y)
 
 
 class BatchNormFixed(Op):
-    """Normalise each feature with given statistics: a scale and a shift per feature."""
+    """Normalise each feature with given statistics: a scale and a shift per feature; with ReLU if asked."""
 
-    def forward(self, x, weight, bias, *, mean, var, eps):
-        self.x, self.mean = x, mean.astype(x.dtype, copy=False)
-        self.inverse = 1 / array_module(x).sqrt(var.astype(x.dtype, copy=False) + eps)
+    def forward(self, x, weight, bias, *, mean, var, eps, relu):
+        self.mean, self.inverse = _centre_and_inverse(mean, var, eps, x.dtype)
         self.scale = weight * self.inverse
-        return x * self.scale + (bias - self.mean * self.scale)
+        y = kernels.scale_shift(x, self.scale, bias - self.mean * self.scale, relu)
+        self.x, self.y = x if self.needs[1] else None, y if relu else None
+        return y
 
     def backward(self, grad):
+        if self.y is not None:
+            grad = grad * (self.y > 0).astype(grad.dtype)
         return (
             grad * self.scale if self.needs[0] else None,
             kernels.bias_grad(grad * ((self.x - self.mean) * self.inverse)) if self.needs[1] else None,
@@ -61,16 +65,35 @@ class BatchNormFixed(Op):
         )
 
 
+def _centre_and_inverse(mean: Any, var: Any, eps: float, dtype: Any) -> tuple[Any, Any]:
+    """The mean, and 1 over the standard deviation."""
+    return mean.astype(dtype, copy=False), 1 / array_module(var).sqrt(var.astype(dtype, copy=False) + eps)
+
+
+def fold_batch_norm(
+    conv_weight: Any, conv_bias: Any, weight: Any, bias: Any, mean: Any, var: Any, eps: float
+) -> tuple[Any, Any]:
+    """Weight and bias (arrays) of the convolution that does a batch norm with fixed statistics as well.
+
+    Both are linear in each feature, so (w * x + b) * scale + shift = (w * scale) * x + (b * scale + shift).
+    """
+    mean, inverse = _centre_and_inverse(mean, var, eps, conv_weight.dtype)
+    scale = weight * inverse
+    shift = bias - mean * scale
+    return conv_weight * scale, shift if conv_bias is None else conv_bias * scale + shift
+
+
 def batch_norm(
     x: TensorLike, weight: TensorLike, bias: TensorLike, running_mean: Any, running_var: Any, *,
-    training: bool, momentum: float = 0.9, eps: float = 1e-5,
+    training: bool, momentum: float = 0.9, eps: float = 1e-5, relu: bool = False,
 ) -> Tensor:  # fmt: skip
     """Normalise each feature of ``x`` (..., C), then scale by ``weight`` (C,) and shift by ``bias`` (C,).
 
     While training, mean and population variance come from the batch, over all axes but the last, and the
     arrays ``running_mean`` and ``running_var`` (C,) are updated in place: running = momentum * running + (1 -
     momentum) * batch, with the unbiased variance (Ioffe and Szegedy 2015; None for both: nothing is
-    remembered). Otherwise the running statistics are used.
+    remembered). Otherwise the running statistics are used. ``relu`` puts a :func:`relu` behind it, with the
+    same result, but as one node of the graph.
 
     Raises :class:`ShapeError` when shapes do not fit, and while training with a single value per feature,
     whose variance is 0.
@@ -80,10 +103,10 @@ def batch_norm(
     if training:
         _check_enough(x.data.shape)
         running = () if running_mean is None else (running_mean, running_var)
-        return BatchNorm.apply(x, weight, bias, running=running, momentum=momentum, eps=eps)
+        return BatchNorm.apply(x, weight, bias, running=running, momentum=momentum, eps=eps, relu=relu)
     if running_mean is None:
         raise ArgumentError("batch_norm without training needs running_mean and running_var")
-    return BatchNormFixed.apply(x, weight, bias, mean=running_mean, var=running_var, eps=eps)
+    return BatchNormFixed.apply(x, weight, bias, mean=running_mean, var=running_var, eps=eps, relu=relu)
 
 
 def _check_enough(shape: tuple[int, ...]) -> None:

@@ -144,7 +144,8 @@ class Concat(Op):
         return array_module(arrays[0]).concatenate(arrays, axis)
 
     def backward(self, grad):
-        return tuple(_pieces(grad, self.sizes, self.axis))
+        # one copy here is cheaper than one in each kernel that reads the piece
+        return tuple(map(array_module(grad).ascontiguousarray, _pieces(grad, self.sizes, self.axis)))
 
 
 def _pieces(array: Any, sizes: Iterable[int], axis: int) -> Iterable[Any]:

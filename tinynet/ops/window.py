@@ -107,6 +107,14 @@ def make_window(
     return window
 
 
+@remembered
+def output_shape(
+    spatial: tuple[int, ...], size: Size, stride: Size = 1, padding: Padding = "valid", dilation: Size = 1
+) -> tuple[int, ...]:
+    """How many places the window of :func:`make_window` has along each axis."""
+    return make_window(spatial, size, stride, padding, dilation).output_shape(spatial)
+
+
 def _check_fits(spatial: tuple[int, ...], window: Window) -> None:
     for name, s, extent, (before, after), k, d in zip(
         axis_names(len(spatial)), spatial, window.extent, window.padding, window.size, window.dilation

@@ -1,0 +1,54 @@
+"""Cutting a matrix into register tiles: which sizes fill the registers and leave the least idle work."""
+
+from __future__ import annotations
+
+from tinynet.kernels.cpu.microkernel import registers, tile_address
+
+# Columns of the table of blocks: a range of output columns (of rows as well in a weight gradient), and the
+# tile that does it.
+BLOCK = ("column", "columns", "rows", "address", "row")
+
+
+def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, int]:
+    """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least idle work.
+
+    ``whole``: all rows must go into one tile.
+    """
+    lanes, room = registers()
+    if columns <= lanes // 2 and lanes > 4:
+        lanes //= 2
+    vectors = -(-columns // lanes)
+    best = None
+    for v in range(1, min(vectors, 4) + 1):
+        for r in range(rows if whole else 1, min(rows, room // v) + 1):
+            tiles = -(-rows // r) * -(-vectors // v)
+            # a product needs about 8 others under way to hide its latency; loads cost a little beside it
+            cost = tiles * (max(r * v, 8) + 0.3 * (r + v))
+            if best is None or cost < best[0]:
+                best = cost, r, v
+    return best[1], best[2], lanes
+
+
+def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+    """Cut the columns into blocks as wide as a tile; each entry as in ``BLOCK``."""
+    blocks, column = [], 0
+    while column < columns:
+        r, v, lanes = tile_form(rows, columns - column)
+        width = min(v * lanes, columns - column)
+        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes)))
+        column += width
+    return blocks
+
+
+def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
+    """Cut a matrix into tiles without overlap, as in ``BLOCK``; rows in runs go into one tile whole."""
+    blocks, column = [], 0
+    while column < columns:
+        r, v, lanes = tile_form(rows, columns - column, whole=run < rows)
+        width = min(v * lanes, columns - column)
+        for row in range(0, rows, r):
+            n = min(r, rows - row)
+            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None)
+            blocks.append((column, width, n, address, row))
+        column += width
+    return blocks
