@@ -20,6 +20,7 @@ a + (p // run) * a_run + (p % run) * a_row.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
@@ -39,18 +40,23 @@ ARGUMENTS = (
     "start", "start_row", "out", "out_row", "columns", "relu", "a_run",
 )  # fmt: skip
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
-_SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
+SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
 
 
 @functools.cache
 def registers() -> tuple[int, int]:
-    """(floats per vector register, registers a tile may fill) of the processor that Numba compiles for."""
+    """(floats per vector register, number of them) of the processor that Numba compiles for."""
     features = _features()
     if "avx512f" in features:
-        return 16, 28
+        return 16, 32
     if {"avx2", "fma"} <= features:
-        return 8, 12
-    return 4, 24 if "neon" in features else 12
+        return 8, 16
+    return (4, 32) if "neon" in features else (4, 15)  # without a fused product one register is in between
+
+
+def most_rows(vectors: int) -> int:
+    """How many rows a tile may have, when a row of b and a spread number need registers beside it."""
+    return (registers()[1] - vectors - 1) // vectors
 
 
 def _features() -> set[str]:
@@ -78,7 +84,7 @@ class _TileBuilder:
         self.vector = ir.VectorType(_FLOAT, lanes)
         self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
         self.fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{lanes}f32"
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{lanes}f32"
         )
         self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
         self.floor = self.spread(
@@ -176,19 +182,25 @@ def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, arguments):
 @functools.cache
 def tile_address(rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None) -> int:
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    is_ragged, run_length = int(ragged), run or rows
+    return keep_alive(
+        compiled_callback(tile_function(rows, vectors, lanes, int(ragged), run or rows), SIGNATURE)
+    )
+
+
+def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int) -> Callable:
+    """The tile of that shape, to be compiled for ``SIGNATURE``."""
 
     def tile(
         a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row, columns,
         relu, a_run,
     ):  # fmt: skip
         _emit_tile(
-            rows, vectors, lanes, is_ragged, run_length,
+            rows, vectors, lanes, ragged, run,
             (a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row,
              columns, relu, a_run),
         )  # fmt: skip
 
-    return keep_alive(compiled_callback(tile, _SIGNATURE))
+    return tile
 
 
 def keep_alive(callback: Any) -> int:

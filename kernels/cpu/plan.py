@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.kernels.cpu.jit import kernel
-from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.microkernel import most_rows, registers
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
 
@@ -312,7 +312,7 @@ def _weight_rows(window: Window, channels: int, groups: int) -> tuple[tuple[int,
     to keep the multipliers busy, and one job takes the kernel rows together, in runs.
     """
     depth, height, width = window.size
-    per_row, room = width * channels, registers()[1]
+    per_row, room = width * channels, most_rows(1)
     if groups > 1 or window.dilation[2] > 1:
         return window.size, channels // groups, channels // groups
     if per_row < 8 and height * per_row <= room:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinynet.kernels.cpu.microkernel import registers, tile_address
+from tinynet.kernels.cpu.microkernel import most_rows, registers, tile_address
 
 # Columns of the table of blocks: a range of output columns (of rows as well in a weight gradient), and the
 # tile that does it.
@@ -14,13 +14,13 @@ def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, i
 
     ``whole``: all rows must go into one tile.
     """
-    lanes, room = registers()
+    lanes = registers()[0]
     if columns <= lanes // 2 and lanes > 4:
         lanes //= 2
     vectors = -(-columns // lanes)
     best = None
     for v in range(1, min(vectors, 4) + 1):
-        for r in range(rows if whole else 1, min(rows, room // v) + 1):
+        for r in range(rows if whole else 1, min(rows, most_rows(v)) + 1):
             tiles = -(-rows // r) * -(-vectors // v)
             # a product needs about 8 others under way to hide its latency; loads cost a little beside it
             cost = tiles * (max(r * v, 8) + 0.3 * (r + v))
