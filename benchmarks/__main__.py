@@ -1,18 +1,18 @@
-"""``python -m benchmarks kernels`` and ``python -m benchmarks train``; ``--help`` tells what they take."""
+"""``python -m benchmarks kernels``, ``train`` and ``curves``; ``--help`` tells what they take."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from benchmarks import kernels, train
+from benchmarks import curves, kernels, train
 
 
 def main(words: list[str] | None = None) -> int:
     """Run a benchmark. Exit code 0: measured; 1: something is wrong or crashed; 2: wrong use; 130: Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what tinynet does.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in (kernels, train):
+    for verb in (kernels, train, curves):
         verb.add_arguments(verbs)
     arguments = parser.parse_args(words)
     try:

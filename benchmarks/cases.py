@@ -8,121 +8,29 @@ one; None where hardly any are done (comparing, hashing).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
-from tinynet.kernels import Window, arrays
-
-Arguments = tuple[Any, ...]
-
-
-class Case(NamedTuple):
-    """One kernel on one shape."""
-
-    kernel: str
-    label: str
-    arguments: Callable[[np.random.Generator], Arguments]
-    flops: int | None
-    changed: tuple[int, ...] = ()  # positions of the arguments that the kernel changes in place
-    tiny: bool = False
+from benchmarks.case import Arguments, Case, normal, square, times
+from benchmarks.conv_cases import conv_blocks, convolutions
+from tinynet.kernels import Window, arrays, blocks
 
 
 def all_cases() -> list[Case]:
     """Every case; those of one kernel stand together, the tiny one first."""
     return [
-        *_convolutions(),
+        *convolutions(),
+        *conv_blocks(),
         *_products(),
+        *_dense(),
         *_pools(),
         *_norms(),
+        *_norm_blocks(),
         *_recurrent(),
         *_elementwise(),
         *_optimizers(),
     ]
-
-
-def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.standard_normal(shape, np.float32)
-
-
-def _square(rank: int, size: int, stride: int = 1, padding: int = 0) -> Window:
-    return Window((size,) * rank, (stride,) * rank, ((padding, padding),) * rank, (1,) * rank)
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
-
-
-# --- convolution ---
-
-
-class _Conv(NamedTuple):
-    name: str
-    x: tuple[int, ...]
-    filters: int
-    size: int = 3
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-
-
-_CONV_SHAPES = [
-    _Conv("tiny", (2, 6, 5, 3), 4, padding=1),
-    _Conv("a1", (128, 28, 28, 1), 8, padding=1),
-    _Conv("a2", (128, 14, 14, 8), 16, padding=1),
-    _Conv("b1", (128, 28, 28, 1), 32),
-    _Conv("b2", (128, 26, 26, 32), 64),
-    _Conv("c, first level", (32, 64, 64, 16), 16, padding=1),
-    _Conv("c, deepest", (32, 8, 8, 128), 128, padding=1),
-    _Conv("c, last level", (32, 64, 64, 48), 16, padding=1),
-    _Conv("stride 2", (32, 56, 56, 32), 64, stride=2, padding=1),
-    _Conv("1x1", (32, 28, 28, 64), 128, size=1),
-    _Conv("depthwise", (32, 28, 28, 64), 64, padding=1, groups=64),
-    _Conv("1-D", (64, 512, 16), 32, size=5, padding=2),
-    _Conv("3-D", (2, 24, 24, 24, 16), 16, padding=1),
-]
-
-
-def _convolutions() -> list[Case]:
-    makers = {"conv": _conv_forward, "conv_input_grad": _conv_input, "conv_weight_grad": _conv_weight}
-    return [
-        _conv_case(kernel, make, shape)
-        for kernel, make in makers.items()
-        for shape in _CONV_SHAPES
-        if kernel != "conv_input_grad"
-        or shape.name not in ("a1", "b1")  # nobody asks for the image's gradient
-    ]
-
-
-def _conv_case(kernel: str, make: Callable[..., Arguments], shape: _Conv) -> Case:
-    window = _square(len(shape.x) - 2, shape.size, shape.stride, shape.padding)
-    inputs = shape.x[-1] // shape.groups
-    y = (shape.x[0], *window.output_shape(shape.x[1:-1]), shape.filters)
-    weight = (*window.size, inputs, shape.filters)
-    return Case(
-        kernel,
-        f"{shape.name}: {_times(shape.x)} to {shape.filters}",
-        lambda rng: make(rng, shape, y, weight, window),
-        2 * math.prod(y) * math.prod(window.size) * inputs,
-        tiny=shape.name == "tiny",
-    )
-
-
-def _conv_forward(
-    rng: np.random.Generator, shape: _Conv, y: tuple, weight: tuple, window: Window
-) -> Arguments:
-    return _normal(rng, *shape.x), _normal(rng, *weight), _normal(rng, shape.filters), window, shape.groups
-
-
-def _conv_input(rng: np.random.Generator, shape: _Conv, y: tuple, weight: tuple, window: Window) -> Arguments:
-    return _normal(rng, *y), _normal(rng, *weight), shape.x, window, shape.groups
-
-
-def _conv_weight(
-    rng: np.random.Generator, shape: _Conv, y: tuple, weight: tuple, window: Window
-) -> Arguments:
-    return _normal(rng, *shape.x), _normal(rng, *y), window, shape.groups
 
 
 # --- products and sums ---
@@ -150,8 +58,8 @@ def _products() -> list[Case]:
     return matrices + [
         Case(
             "bias_grad",
-            f"{name}: {_times(shape)}",
-            lambda rng, shape=shape: (_normal(rng, *shape),),
+            f"{name}: {times(shape)}",
+            lambda rng, shape=shape: (normal(rng, *shape),),
             math.prod(shape),
             tiny=name == "tiny",
         )
@@ -163,10 +71,32 @@ def _matmul_case(name: str, m: int, k: int, n: int, turned: str) -> Case:
     """``turned`` names the operand that is a transposed view, as in the gradients of a Dense layer."""
 
     def arguments(rng: np.random.Generator) -> Arguments:
-        a = _normal(rng, k, m).T if turned == "first" else _normal(rng, m, k)
-        return a, _normal(rng, n, k).T if turned == "second" else _normal(rng, k, n)
+        a = normal(rng, k, m).T if turned == "first" else normal(rng, m, k)
+        return a, normal(rng, n, k).T if turned == "second" else normal(rng, k, n)
 
     return Case("matmul", f"{name}: {m}x{k} @ {k}x{n}", arguments, 2 * m * k * n, tiny=name == "tiny")
+
+
+_DENSE = [("tiny", 7, 11, 5), ("a", 128, 784, 128), ("b", 128, 9216, 128)]
+
+
+def _dense() -> list[Case]:
+    return [_dense_case(backward, *shape) for backward in (False, True) for shape in _DENSE]
+
+
+def _dense_case(backward: bool, name: str, rows: int, inputs: int, units: int) -> Case:
+    """A layer with a ReLU; whole numbers, as in conv_cases.py."""
+
+    def arguments(rng: np.random.Generator) -> Arguments:
+        x, weight, bias = (np.rint(2 * normal(rng, *s)) for s in ((rows, inputs), (inputs, units), (units,)))
+        if not backward:
+            return x, weight, bias, True
+        y = blocks.dense(arrays, x, weight, bias, True)
+        return normal(rng, *y.shape), x, weight, y, (True, True, True)
+
+    flops = 2 * rows * inputs * units * (1 + backward)
+    kernel = "dense_backward" if backward else "dense"
+    return Case(kernel, f"{name}, ReLU: {rows}x{inputs} to {units}", arguments, flops, tiny=name == "tiny")
 
 
 # --- pooling ---
@@ -182,10 +112,10 @@ _POOL_SHAPES = [
 
 def _pools() -> list[Case]:
     makers = {
-        "max_pool": lambda rng, x, y, window: (_normal(rng, *x), window),
+        "max_pool": lambda rng, x, y, window: (normal(rng, *x), window),
         "max_pool_backward": _max_pool_backward,
-        "avg_pool": lambda rng, x, y, window: (_normal(rng, *x), window, False),
-        "avg_pool_backward": lambda rng, x, y, window: (_normal(rng, *y), x, window, False),
+        "avg_pool": lambda rng, x, y, window: (normal(rng, *x), window, False),
+        "avg_pool_backward": lambda rng, x, y, window: (normal(rng, *y), x, window, False),
     }
     return [_pool_case(kernel, make, *shape) for kernel, make in makers.items() for shape in _POOL_SHAPES]
 
@@ -193,11 +123,11 @@ def _pools() -> list[Case]:
 def _pool_case(
     kernel: str, make: Callable[..., Arguments], name: str, x: tuple, size: int, stride: int
 ) -> Case:
-    window = _square(2, size, stride)
+    window = square(2, size, stride)
     y = (x[0], *window.output_shape(x[1:-1]), x[-1])
     return Case(
         kernel,
-        f"{name}: {_times(x)}",
+        f"{name}: {times(x)}",
         lambda rng: make(rng, x, y, window),
         None if kernel.startswith("max") else size**2 * math.prod(y),
         tiny=name == "tiny",
@@ -205,7 +135,7 @@ def _pool_case(
 
 
 def _max_pool_backward(rng: np.random.Generator, x: tuple, y: tuple, window: Window) -> Arguments:
-    return _normal(rng, *y), arrays.max_pool(_normal(rng, *x), window)[1], x, window
+    return normal(rng, *y), arrays.max_pool(normal(rng, *x), window)[1], x, window
 
 
 # --- normalisation ---
@@ -220,7 +150,7 @@ def _norms() -> list[Case]:
     return [
         Case(
             kernel,
-            f"{name}: {_times(shape)}",
+            f"{name}: {times(shape)}",
             lambda rng, kernel=kernel, shape=shape, backward=backward: _norm(rng, kernel, shape, backward),
             per_element * math.prod(shape),
             tiny=name == "tiny",
@@ -231,11 +161,49 @@ def _norms() -> list[Case]:
 
 
 def _norm(rng: np.random.Generator, kernel: str, shape: tuple, backward: bool) -> Arguments:
-    x, weight, bias, eps = _normal(rng, *shape) + 1, _normal(rng, shape[-1]), _normal(rng, shape[-1]), 1e-5
+    x, weight, bias, eps = normal(rng, *shape) + 1, normal(rng, shape[-1]), normal(rng, shape[-1]), 1e-5
     if not backward:
         return x, weight, bias, eps
     _, mean, var = getattr(arrays, kernel.removesuffix("_backward"))(x, weight, bias, eps)
-    return _normal(rng, *shape), x, weight, mean, var, eps
+    return normal(rng, *shape), x, weight, mean, var, eps
+
+
+_BLOCK_SHAPES = [
+    ("tiny", (2, 3, 4, 5)),
+    ("c, first level", (32, 64, 64, 16)),
+    ("c, deepest", (32, 8, 8, 128)),
+]
+
+
+def _norm_blocks() -> list[Case]:
+    """Batch normalisation with a ReLU, and what stands for it when a trained network is used."""
+    table = [("norm_block", _norm_block, 9), ("norm_block_backward", _norm_block_backward, 11),
+             ("scale_shift", _scale_shift, 3)]  # fmt: skip
+    return [
+        Case(
+            kernel,
+            f"{name}, ReLU: {times(shape)}",
+            lambda rng, make=make, shape=shape: make(rng, shape),
+            per_element * math.prod(shape),
+            tiny=name == "tiny",
+        )
+        for kernel, make, per_element in table
+        for name, shape in _BLOCK_SHAPES
+    ]
+
+
+def _norm_block(rng: np.random.Generator, shape: tuple) -> Arguments:
+    return *_norm(rng, "batch_norm", shape, False), True
+
+
+def _norm_block_backward(rng: np.random.Generator, shape: tuple) -> Arguments:
+    x, weight, bias, eps, relu = _norm_block(rng, shape)
+    y, mean, var = blocks.norm_block(arrays, x, weight, bias, eps, relu)
+    return normal(rng, *shape), x, weight, mean, var, eps, y
+
+
+def _scale_shift(rng: np.random.Generator, shape: tuple) -> Arguments:
+    return normal(rng, *shape), normal(rng, shape[-1]), normal(rng, shape[-1]), True
 
 
 # --- recurrent layers ---
@@ -269,20 +237,21 @@ def _recurrent_case(cell: str, gates: int, backward: bool, name: str, n: int, t:
 
 def _cell_forward(rng: np.random.Generator, cell: str, n: int, t: int, f: int, u: int) -> Arguments:
     wide = _GATES[cell] * u
-    weights = _normal(rng, f, wide) / f**0.5, _normal(rng, u, wide) / u**0.5
-    biases = [_normal(rng, wide) for _ in range(2 if cell == "gru" else 1)]
-    states = [_normal(rng, n, u) for _ in range(2 if cell == "lstm" else 1)]
-    return _normal(rng, n, t, f), *weights, *biases, *states, *(["tanh"] if cell == "rnn" else [])
+    weights = normal(rng, f, wide) / f**0.5, normal(rng, u, wide) / u**0.5
+    biases = [normal(rng, wide) for _ in range(2 if cell == "gru" else 1)]
+    states = [normal(rng, n, u) for _ in range(2 if cell == "lstm" else 1)]
+    return normal(rng, n, t, f), *weights, *biases, *states, *(["tanh"] if cell == "rnn" else [])
 
 
 def _cell_backward(rng: np.random.Generator, cell: str, n: int, t: int, f: int, u: int) -> Arguments:
     forward = _cell_forward(rng, cell, n, t, f, u)
-    x, w_ih, w_hh, grad_hs = *forward[:3], _normal(rng, n, t, u)
+    x, w_ih, w_hh, grad_hs = *forward[:3], normal(rng, n, t, u)
+    needs = (True,) * 6
     if cell == "rnn":
-        return grad_hs, x, w_ih, w_hh, forward[4], arrays.rnn(*forward), "tanh"
+        return grad_hs, x, w_ih, w_hh, forward[4], arrays.rnn(*forward), "tanh", needs
     if cell == "gru":
-        return grad_hs, x, w_ih, w_hh, forward[5], *arrays.gru(*forward)
-    return grad_hs, _normal(rng, n, t, u), x, w_ih, w_hh, *forward[4:], *arrays.lstm(*forward)
+        return grad_hs, x, w_ih, w_hh, forward[5], *arrays.gru(*forward), needs
+    return grad_hs, normal(rng, n, t, u), x, w_ih, w_hh, *forward[4:], *arrays.lstm(*forward), needs
 
 
 # --- element by element ---
@@ -294,7 +263,7 @@ def _elementwise() -> list[Case]:
         Case(
             "softmax_cross_entropy",
             f"{name}: {n}x{k}",
-            lambda rng, n=n, k=k: (_normal(rng, n, k), rng.integers(0, k, n)),
+            lambda rng, n=n, k=k: (normal(rng, n, k), rng.integers(0, k, n)),
             5 * n * k,
             tiny=name == "tiny",
         )
@@ -306,8 +275,8 @@ def _elementwise() -> list[Case]:
 
 
 def _plain(kernel: str, name: str, shape: tuple, more: Arguments) -> Case:
-    label = f"{name}: {_times(shape)}"
-    return Case(kernel, label, lambda rng: (_normal(rng, *shape), *more), None, tiny=name == "tiny")
+    label = f"{name}: {times(shape)}"
+    return Case(kernel, label, lambda rng: (normal(rng, *shape), *more), None, tiny=name == "tiny")
 
 
 def _optimizers() -> list[Case]:
@@ -319,7 +288,7 @@ def _optimizer_case(kernel: str, name: str, size: int) -> Case:
     is_adam = kernel == "adam_step"
 
     def arguments(rng: np.random.Generator) -> Arguments:
-        param, grad, mean, square = (_normal(rng, size) for _ in range(4))
+        param, grad, mean, square = (normal(rng, size) for _ in range(4))
         if not is_adam:
             return param, grad, mean, 1e-3, 0.9, False, 1e-4
         return param, grad, mean, square**2, 1e-3, 0.9, 0.999, 1e-8, 1e-4, False, 3

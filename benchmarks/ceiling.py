@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import timing
 from tinynet.kernels.cpu.jit import kernel, parallel_kernel
-from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers, tile_address
+from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, registers, tile_address
 
 _STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
 _COPIES = tuple(4**k for k in range(7, 15))  # bytes moved (read and written): 16 KiB to 256 MiB
@@ -53,8 +53,7 @@ def measure(threads: int, budget: float, attempts: int) -> Ceiling:
 
 def forms() -> list[tuple[int, int, int]]:
     """(rows, vectors, lanes) of tiles that fill the registers; the machine decides which is fastest."""
-    lanes, room = registers()
-    return [(room // vectors, vectors, lanes) for vectors in (1, 2, 3, 4)]
+    return [(most_rows(vectors), vectors, registers()[0]) for vectors in (1, 2, 3, 4)]
 
 
 def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
-from types import TracebackType
-from typing import Any
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple
 
 from benchmarks.engines import ENGINES
 from benchmarks.machine import ROOT
@@ -21,17 +25,52 @@ class EngineError(RuntimeError):
     """An engine's process failed; the text is what it said."""
 
 
-class Child:
-    """The process of one engine, as a ``with`` block: ``child.ask("run", mode="train", seconds=1.0)``."""
+class Launch(NamedTuple):
+    """How processes are started: threads, the Python of an engine that is not this one, seconds to wait."""
 
-    def __init__(self, engine: str, threads: int):
-        self.engine = engine
+    threads: int
+    pythons: Mapping[str, str] = MappingProxyType({})
+    patience: float = 600.0
+
+    def python(self, engine: str) -> str:
+        """The interpreter that has the engine's package."""
+        return self.pythons.get(engine, sys.executable)
+
+    def lacks(self, engine: str) -> str:
+        """Why the engine cannot be used, with the command that helps; empty when its package is there."""
+        package = ENGINES[engine].package
+        script = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+        try:
+            done = subprocess.run(
+                [self.python(engine), "-c", script], cwd=ROOT, capture_output=True, check=False
+            )
+        except OSError as error:
+            return f"{self.python(engine)} cannot be started: {error.strerror}"
+        return f"{engine} is not installed: {self._pip(engine)} install {package}" if done.returncode else ""
+
+    def _pip(self, engine: str) -> str:
+        return f"{self.pythons[engine]} -m pip" if engine in self.pythons else "pip"
+
+
+class Child:
+    """The process of one engine, as a ``with`` block: ``child.ask("run", mode="adam", seconds=1.0)``."""
+
+    def __init__(self, engine: str, launch: Launch):
+        self.engine, self.patience = engine, launch.patience
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", engine, str(threads)],
+            [launch.python(engine), "-m", "benchmarks.worker", engine, str(launch.threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, cwd=ROOT,
-            env=environment(engine, threads),
+            env=environment(engine, launch.threads),
         )  # fmt: skip
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")  # the end
 
     def __enter__(self) -> Child:
         return self
@@ -39,17 +78,27 @@ class Child:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.kill()
         self._process.wait()
+        self._listener.join()
         for pipe in (self._process.stdin, self._process.stdout, self._said):
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):  # an order that nobody has read
+                pipe.close()
 
     def ask(self, order: str, **settings: Any) -> dict[str, Any]:
-        """Send an order, wait for its answer. Raises :class:`EngineError` when the engine failed."""
+        """Send an order, wait for its answer. Raises :class:`EngineError` when the engine failed.
+
+        An engine that takes longer than its patience is ended, so that it does not disturb the others.
+        """
         try:
             self._process.stdin.write(json.dumps({"do": order, **settings}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            line = self._answers.get(timeout=self.patience)
         except BrokenPipeError:
             line = ""
+        except queue.Empty:
+            self._process.kill()
+            raise EngineError(
+                f"{self.engine} took longer than {self.patience:g} s to {order}; --timeout"
+            ) from None
         answer = json.loads(line) if line else {"error": self._last_words()}
         if "error" in answer:
             raise EngineError(f"{self.engine} failed to {order}:\n{answer['error']}")
@@ -62,6 +111,6 @@ class Child:
 
 
 def environment(engine: str, threads: int) -> dict[str, str]:
-    """This process's environment, the same threads for all, and the allocator as this engine wants it."""
+    """This process's environment, the same threads for all, and what else this engine wants to be set."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     return inherited | dict.fromkeys(_THREADS, str(threads)) | ENGINES[engine].environment

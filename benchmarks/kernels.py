@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import itertools
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import tinynet
 from benchmarks import machine, report, timing
-from benchmarks.cases import Case, all_cases
+from benchmarks.case import Case
+from benchmarks.cases import all_cases
 from benchmarks.kernels_tables import tables_of
 from tinynet import kernels
+from tinynet.kernels import blocks
 
 ROOMS = ("numpy", "fast")
+APART = "apart"  # a block put together from the single kernels of the fast room
 LIMIT = 5e-5  # of the largest number in the right result: float32 sums of up to 100,000 terms stay well below
 
 
@@ -51,14 +58,16 @@ def add_arguments(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, time, show and keep; 1 when a kernel is wrong."""
     cases = _chosen(arguments)
-    threads = _set_threads(arguments)
+    threads = set_threads(arguments)
     effort = QUICK if arguments.quick else FULL
-    result = measure(cases, threads, effort)
-    heading = f"# Kernels\n\n{machine.summary(result['machine'])}"
-    tables = tables_of(result)
-    report.show(heading, tables)
-    report.keep(arguments, result, heading, tables)
+    for result in measure(cases, threads, effort):  # at once: the next kernel may take long, or crash
+        report.keep(arguments, result, _heading(result), tables_of(result))
+    report.show(_heading(result), tables_of(result))
     return 1 if result["wrong"] else 0
+
+
+def _heading(result: dict[str, Any]) -> str:
+    return f"# Kernels\n\n{machine.summary(result['machine'])}"
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Case]:
@@ -70,32 +79,42 @@ def _chosen(arguments: argparse.Namespace) -> list[Case]:
     return [case for case in cases if case.kernel in (arguments.only or known)]
 
 
-def _set_threads(arguments: argparse.Namespace) -> int:
+def set_threads(arguments: argparse.Namespace) -> int:
+    """Give Numba the threads that the options ask for, or end with code 2; returns how many."""
     import numba
 
     most = numba.config.NUMBA_NUM_THREADS
     threads = arguments.threads or most
     if not 1 <= threads <= most:
         arguments.fail(f"--threads {threads}: this machine has 1 to {most}")
-    numba.set_num_threads(threads)
+    tinynet.threads(threads)
     return threads
 
 
-def measure(cases: list[Case], threads: int, effort: Effort) -> dict[str, Any]:
-    """All figures, fit for JSON."""
+def measure(cases: list[Case], threads: int, effort: Effort) -> Iterator[dict[str, Any]]:
+    """All figures, fit for JSON: what there is so far, after the ceiling and after each kernel."""
     from benchmarks import ceiling
 
     top = ceiling.measure(threads, effort.budget, effort.attempts)
-    rows = [_row(case, threads, effort, top) for case in _trimmed(cases, effort.cases)]
-    return {
+    result: dict[str, Any] = {
         "benchmark": "kernels",
-        "format": 1,
+        "format": 2,
         "machine": machine.facts(threads),
         "settings": effort._asdict() | {"limit": LIMIT},
         "ceiling": top._asdict(),
-        "rows": rows,
-        "wrong": [f"{row['kernel']} ({row['case']}): {fault}" for row in rows for fault in row["faults"]],
+        "finished": False,
+        "rows": [],
+        "wrong": [],
     }
+    yield result
+    for kernel, some in itertools.groupby(_trimmed(cases, effort.cases), key=lambda case: case.kernel):
+        print(f"kernel {kernel}", file=sys.stderr, flush=True)
+        rows = [_row(case, threads, effort, top) for case in some]
+        result["rows"] += rows
+        result["wrong"] += [f"{kernel} ({row['case']}): {fault}" for row in rows for fault in row["faults"]]
+        yield result
+    result["finished"] = True
+    yield result
 
 
 def _trimmed(cases: list[Case], most: int) -> list[Case]:
@@ -108,14 +127,26 @@ def _trimmed(cases: list[Case], most: int) -> list[Case]:
 
 
 def _row(case: Case, threads: int, effort: Effort, top: Any) -> dict[str, Any]:
-    given = case.arguments(np.random.default_rng(0))
-    errors, faults = check(case, given)
-    row = {"kernel": case.kernel, "case": case.label, "tiny": case.tiny, "errors": errors, "faults": faults}
-    if not faults:
-        rooms, disturbed = _times(case, given, threads, effort)
-        row |= {"rooms": rooms, "disturbed": disturbed}
+    row = {"kernel": case.kernel, "case": case.label, "tiny": case.tiny, "errors": {}, "faults": []}
+    try:
+        given = case.arguments(np.random.default_rng(0))
+        row["errors"], row["faults"] = check(case, given)
+    except Exception as error:
+        row["faults"] = [f"not even checked, {type(error).__name__}: {error}"]
+    if not row["faults"]:
+        samples, disturbed = _times(case, given, threads, effort)
+        rooms = {room: timing.Spread.of(some)._asdict() for room, some in samples.items()}
+        row |= {"rooms": rooms, "disturbed": disturbed, "best": min(samples["fast"])}
         row |= _rates(case, given, rooms["fast"]["median"], top)
+        row |= {"fused": is_fused(case.kernel)} if APART in rooms else {}
     return row
+
+
+def is_fused(kernel: str) -> bool:
+    """Whether the fast room computes this block in one go, and does not put it together."""
+    from tinynet.kernels import cpu
+
+    return callable(getattr(cpu, kernel, None))
 
 
 def _rates(case: Case, given: tuple, seconds: float, top: Any) -> dict[str, Any]:
@@ -162,9 +193,9 @@ def _results(case: Case, given: tuple, room: str) -> list[np.ndarray]:
     """What the kernel returns, and what it has made of the arguments that it changes."""
     given = tuple(v.copy() if i in case.changed else v for i, v in enumerate(given))
     with kernels.use(room):
-        returned = getattr(kernels, case.kernel)(*given)
-    returned = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
-    return returned + [given[i] for i in case.changed]
+        returned = _function(case.kernel, room)(*given)
+    returned = list(returned) if isinstance(returned, tuple) else [returned]
+    return [array for array in returned if array is not None] + [given[i] for i in case.changed]
 
 
 def _judge(case: Case, given: tuple, room: str, truth: list[np.ndarray]) -> tuple[float | None, str]:
@@ -198,12 +229,13 @@ def _error(got: np.ndarray, truth: np.ndarray) -> float:
 # --- how fast? ---
 
 
-def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict[str, Any], bool]:
+def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict[str, list[float]], bool]:
     """Seconds in each room, in alternating rounds; the plain loops once, and only on a tiny case."""
-    samples: dict[str, list[float]] = {room: [] for room in ROOMS}
+    rooms = [*ROOMS, APART] if hasattr(blocks, case.kernel) else ROOMS
+    samples: dict[str, list[float]] = {room: [] for room in rooms}
     disturbed = False
     for _ in range(effort.rounds):
-        for room in ROOMS:
+        for room in rooms:
             some, spoiled = timing.undisturbed(
                 lambda room=room: _samples(case, given, room, threads, effort.budget), effort.attempts
             )
@@ -211,13 +243,27 @@ def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict
             disturbed |= spoiled
     if case.tiny:
         samples["reference"] = _samples(case, given, "reference", threads, 0.0)
-    return {room: timing.Spread.of(some)._asdict() for room, some in samples.items()}, disturbed
+    return samples, disturbed
 
 
 def _samples(case: Case, given: tuple, room: str, threads: int, budget: float) -> list[float]:
-    function = getattr(kernels, case.kernel)
-    with kernels.use(room), _blas_threads(threads if room == "numpy" else 1):
+    function = _function(case.kernel, room)
+    with kernels.use("fast" if room == APART else room), _blas_threads(threads if room == "numpy" else 1):
         return timing.sample(lambda: function(*given), budget)
+
+
+def _function(kernel: str, room: str) -> Callable:
+    from tinynet.kernels import cpu
+
+    if room == APART:
+        return functools.partial(getattr(blocks, kernel), cpu)
+    function = getattr(kernels, kernel)
+    return _of_one_parameter(function) if kernel in ("sgd_step", "adam_step") else function
+
+
+def _of_one_parameter(step: Callable) -> Callable:
+    """The steps of the optimisers take lists, of arrays and of the numbers of their steps."""
+    return lambda *given: step(*[v if v is None or isinstance(v, (float, bool)) else [v] for v in given])
 
 
 @contextlib.contextmanager

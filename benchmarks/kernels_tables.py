@@ -8,10 +8,12 @@ from benchmarks.report import Table, digits, seconds
 
 
 def tables_of(result: dict[str, Any]) -> list[Table]:
-    """The ceiling, real shapes, tiny shapes, and what is wrong."""
+    """The ceiling, real shapes, two of their sides looked at closer, tiny shapes, and what is wrong."""
     right = [row for row in result["rows"] if not row["faults"]]
-    tables = [_ceiling_table(result["ceiling"])]
-    tables += [_real_table([row for row in right if not row["tiny"]])]
+    real = [row for row in right if not row["tiny"]]
+    tables = [_ceiling_table(result["ceiling"]), _real_table(real)]
+    tables += [_share_table(real, result["ceiling"])] if any(map(_counts, real)) else []
+    tables += [_block_table(real)] if any("fused" in row for row in real) else []
     tables += [_tiny_table([row for row in right if row["tiny"]])]
     if result["wrong"]:
         wrong = [[line] for line in result["wrong"]]
@@ -60,6 +62,49 @@ def _real_cells(row: dict[str, Any]) -> list[str]:
         digits(row["gb_per_s"]),
         f"{100 * share:.0f} % {which}",
     ]
+
+
+_CONV = ("conv", "conv_input_grad", "conv_weight_grad")
+
+
+def _counts(row: dict[str, Any]) -> bool:
+    """A convolution of network (b) or (c) with at least 16 channels on both sides."""
+    return row["kernel"] in _CONV and row["case"].startswith(("b2", "c:", "c,"))
+
+
+def _share_table(rows: list[dict[str, Any]], top: dict[str, Any]) -> Table:
+    cells: dict[str, dict[str, str]] = {}
+    for row in filter(_counts, rows):
+        cells.setdefault(row["case"], {})[row["kernel"]] = _share(row, top)
+    return Table(
+        "Convolutions of 16 channels and more in nets (b) and (c): share of the products from registers",
+        ["case", *_CONV],
+        [[case, *(found.get(kernel, "-") for kernel in _CONV)] for case, found in cells.items()],
+        "By the median, and in brackets by the shortest time, which is how the ceiling is measured. The way "
+        "up is a transposed convolution: its forward is conv_input_grad, its input gradient is conv. "
+        "Operations are counted by the definition: a kernel that multiplies less can pass 100 %.",
+        left=1,
+    )
+
+
+def _share(row: dict[str, Any], top: dict[str, Any]) -> str:
+    best = row["flops"] / row["best"] / 1e9 / top["gflops"]
+    return f"{100 * row['share']['flops']:.0f} % ({100 * best:.0f} %)" + "*" * row["disturbed"]
+
+
+def _block_table(rows: list[dict[str, Any]]) -> Table:
+    return Table(
+        "Blocks: one kernel against the single ones in a row",
+        ["block", "case", "apart", "in one", "faster"],
+        [_block_cells(row) for row in rows if "fused" in row],
+        "Medians; faster: apart over in one. Not fused: there is no such kernel yet, both are the same.",
+    )
+
+
+def _block_cells(row: dict[str, Any]) -> list[str]:
+    apart, fast = row["rooms"]["apart"]["median"], row["rooms"]["fast"]["median"]
+    faster = digits(apart / fast) if row["fused"] else "not fused"
+    return [row["kernel"] + "*" * row["disturbed"], row["case"], seconds(apart), seconds(fast), faster]
 
 
 def _tiny_table(rows: list[dict[str, Any]]) -> Table:

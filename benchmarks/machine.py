@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("tinynet", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib")
 # What the environment may say about threads, BLAS kernels and the allocator.
 VARIABLES = re.compile(
-    r"OPENBLAS_\w+|OMP_\w+|GOMP_\w+|KMP_\w+|MKL_\w+|NUMBA_\w+|BLIS_\w+|MALLOC_\w+|XLA_FLAGS|LD_PRELOAD"
+    r"OPENBLAS_\w+|OMP_\w+|GOMP_\w+|KMP_\w+|MKL_\w+|NUMBA_\w+|BLIS_\w+|MALLOC_\w+|XLA_\w+"
+    r"|TORCH_\w+|TORCHINDUCTOR_\w+|ATEN_\w+|DNNL_\w+|LD_PRELOAD"
 )
 
 
@@ -37,8 +38,13 @@ def facts(threads: int) -> dict[str, Any]:
         "packages": versions(),
         "blas": blas(),
         "threads": threads,
-        "environment": {name: os.environ[name] for name in sorted(os.environ) if VARIABLES.fullmatch(name)},
+        "environment": environment(),
     }
+
+
+def environment() -> dict[str, str]:
+    """What is set in this process's environment of all that can change a figure."""
+    return {name: os.environ[name] for name in sorted(os.environ) if VARIABLES.fullmatch(name)}
 
 
 def commit() -> str | None:

@@ -10,14 +10,14 @@ import numpy as np
 
 
 class Net(NamedTuple):
-    """One network: the shape of a sample, its classes, and the batch it is measured with by default."""
+    """One network: the shape of a sample, its classes, and the batches it is measured with."""
 
     name: str
     description: str
     sample: tuple[int, ...]  # features last
     classes: int
     per_pixel: bool
-    batch: int
+    batches: tuple[int, ...]  # that ``train`` measures by default
 
     def batch_of(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs (N, *sample) and labels, (N,) or one per pixel; random, for arithmetic does not mind."""
@@ -33,13 +33,14 @@ class Net(NamedTuple):
         return model
 
 
+_BATCHES = (32, 64, 128, 256)
 NETS = {
     net.name: net
     for net in (
-        Net("a", "two small convolutions and two Dense layers", (28, 28, 1), 10, False, 128),
-        Net("b", "two wider convolutions, dropout, two Dense layers", (28, 28, 1), 10, False, 128),
-        Net("c", "U-Net of depth 3, base 16, with batch normalisation", (64, 64, 1), 2, True, 32),
-        Net("d", "simple recurrent layer of 128 over 28 rows, Dense layer", (28, 28), 10, False, 128),
+        Net("a", "two small convolutions and two Dense layers", (28, 28, 1), 10, False, _BATCHES),
+        Net("b", "two wider convolutions, dropout, two Dense layers", (28, 28, 1), 10, False, _BATCHES),
+        Net("c", "U-Net of depth 3, base 16, with batch normalisation", (64, 64, 1), 2, True, (32, 64)),
+        Net("d", "simple recurrent layer of 128 over 28 rows, Dense layer", (28, 28), 10, False, _BATCHES),
     )
 }
 

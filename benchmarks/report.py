@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,11 +69,25 @@ def document(heading: str, tables: Sequence[Table]) -> str:
 def keep(
     arguments: argparse.Namespace, result: dict[str, Any], heading: str, tables: Sequence[Table]
 ) -> None:
-    """Write the files that ``--json`` and ``--markdown`` asked for."""
+    """Write the files that ``--json`` and ``--markdown`` asked for; each replaces the old one when whole."""
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        _replace(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.markdown:
-        arguments.markdown.write_text(document(heading, tables))
+        _replace(arguments.markdown, document(heading, tables))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the file and rename, so that whoever stops the program leaves no half file behind."""
+    path = path.resolve()
+    if not path.is_file():  # such as /dev/stdout
+        path.write_text(text)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:

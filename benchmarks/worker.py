@@ -1,6 +1,6 @@
 """The process of one engine: it waits on a pipe for orders, one line of JSON each, and answers in kind.
 
-Started by train.py as ``python -m benchmarks.worker ENGINE THREADS``. While it waits it uses no processor.
+Started by children.py as ``python -m benchmarks.worker ENGINE THREADS``. While it waits it uses no processor.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import sys
 import time
@@ -15,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks import engines, timing
+from benchmarks import engines, machine, timing
 from benchmarks.nets import NETS, read_weights
 
 FEWEST_STEPS = 3
@@ -29,29 +30,48 @@ class Session:
         self._module.load(threads)
         self._package = engines.ENGINES[name].package
         self._after_import = memory("VmRSS")
-        self._engine: Any = None
+        self._engines: dict[str, Any] = {}
 
     def hello(self) -> dict[str, Any]:
-        """What is running here."""
-        return {"version": importlib.metadata.version(self._package), "imported_mib": self._after_import}
+        """What is running here, and in which environment; fails where the engine cannot work."""
+        getattr(self._module, "prove", lambda: None)()
+        return {
+            "package": self._package,
+            "version": importlib.metadata.version(self._package),
+            "python": platform.python_version(),
+            "environment": machine.environment(),
+            "imported_mib": self._after_import,
+        }
 
-    def prepare(self, net: str, batch: int, weights: str, dropout: bool) -> dict[str, Any]:
-        """Make the network from the weights in a file, and its batch."""
-        x, labels = NETS[net].batch_of(batch)
-        self._engine = self._module.Engine(NETS[net], x, labels, read_weights(Path(weights)), dropout)
+    def prepare(
+        self, net: str, sample: list[int], batch: int, weights: str, dropout: bool, modes: list[str]
+    ) -> dict[str, Any]:
+        """Make the network from the weights in a file, once for each mode, and its batch."""
+        network, values = NETS[net]._replace(sample=tuple(sample)), read_weights(Path(weights))
+        x, labels = network.batch_of(batch)
+        make = self._module.Engine
+        self._engines = {mode: make(network, x, labels, values, dropout, mode) for mode in modes}
         return {}
 
     def compute(self, steps: int) -> dict[str, Any]:
-        """For comparison with other engines: some logits, then the losses of ``steps`` training steps."""
-        self._engine.mode("infer")
-        logits = self._engine.logits().reshape(-1)[:1000].tolist()
-        self._engine.mode("train")
-        return {"logits": logits, "losses": [float(self._engine.step()) for _ in range(steps)]}
+        """For comparison with other engines: some logits, and the losses of ``steps`` steps in each mode."""
+        any_mode = next(iter(self._engines))
+        return {
+            "logits": self._engines.get("infer", self._engines[any_mode])
+            .logits()
+            .reshape(-1)[:1000]
+            .tolist(),
+            "losses": {
+                mode: [float(engine.step()) for _ in range(steps)]
+                for mode, engine in self._engines.items()
+                if mode != "infer"
+            },
+        }
 
     def run(self, mode: str, seconds: float) -> dict[str, Any]:
         """Train or infer for some seconds. Tells how many steps, how long, and whether others disturbed."""
-        self._engine.mode(mode)
-        call = self._engine.step if mode == "train" else self._engine.infer
+        engine = self._engines[mode]
+        call = engine.infer if mode == "infer" else engine.step
         watch, begin, steps, elapsed = timing.Watch(), time.perf_counter(), 0, 0.0
         while steps < FEWEST_STEPS or elapsed < seconds:
             call()
@@ -61,12 +81,12 @@ class Session:
 
     def peak(self, steps: int) -> dict[str, Any]:
         """Peak memory of training steps in MiB, after some to warm up: in all, and beyond the imports."""
-        self._engine.mode("train")
+        step = self._engines["adam"].step
         for _ in range(steps):
-            self._engine.step()
+            step()
         from_here = forget_peak()
         for _ in range(steps):
-            self._engine.step()
+            step()
         high = memory("VmHWM")
         return {"peak_mib": high, "step_mib": high - self._after_import, "warm_up_excluded": from_here}
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +27,7 @@ from tinynet.kernels import blocks
 from tinynet.kernels.geometry import Window
 
 Array = Any
+Arrays = Sequence[Any]  # one array for each parameter
 
 __all__ = [
     "Window", "adam_step", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward", "bias_grad",
@@ -255,10 +256,14 @@ def rnn(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: 
 
 
 def rnn_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0; grad_hs (N, T, U)."""
-    return _room(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation)
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
+    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0; grad_hs (N, T, U).
+
+    Of what ``needs`` (one entry per gradient) does not ask for, a room may return None.
+    """
+    return _room(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation, needs)
 
 
 def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) -> tuple[Array, Array, Array]:
@@ -272,10 +277,13 @@ def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) 
 
 def lstm_backward(
     grad_hs: Array, grad_cs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, c0: Array,
-    hs: Array, cs: Array, gates: Array,
-) -> tuple[Array, Array, Array, Array, Array, Array]:  # fmt: skip
-    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0; grad_hs and grad_cs (N, T, U)."""
-    return _room(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates)
+    hs: Array, cs: Array, gates: Array, needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
+    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0; grad_hs and grad_cs (N, T, U).
+
+    ``needs`` as in :func:`rnn_backward`.
+    """
+    return _room(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
 
 
 def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: Array) -> tuple[Array, Array]:
@@ -288,10 +296,11 @@ def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: 
 
 
 def gru_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
-    return _room(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates)
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
+    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0; ``needs`` as in rnn_backward."""
+    return _room(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
 
 
 # --- loss, element by element, optimiser steps ---
@@ -329,24 +338,30 @@ def erf(x: Array) -> Array:
 
 
 def sgd_step(
-    param: Array, grad: Array, velocity: Array | None, lr: float, momentum: float, nesterov: bool,
+    params: Arrays, grads: Arrays, velocities: Arrays | None, lr: float, momentum: float, nesterov: bool,
     weight_decay: float,
 ) -> None:  # fmt: skip
-    """One step of gradient descent in place: g += weight_decay * p; v = momentum * v + g; p -= lr * v.
+    """One step of gradient descent, in place: g += weight_decay * p; v = momentum * v + g; p -= lr * v.
 
-    With nesterov, p -= lr * (g + momentum * v). ``velocity`` is None when momentum is 0.
+    With nesterov, p -= lr * (g + momentum * v). The lists hold one array for each parameter; ``velocities``
+    is None when momentum is 0.
     """
-    _room(param).sgd_step(param, grad, velocity, lr, momentum, nesterov, weight_decay)
+    if params:
+        _room(params[0]).sgd_step(params, grads, velocities, lr, momentum, nesterov, weight_decay)
 
 
 def adam_step(
-    param: Array, grad: Array, mean: Array, square: Array, lr: float, beta1: float, beta2: float, eps: float,
-    weight_decay: float, decoupled: bool, step: int,
+    params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, lr: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, decoupled: bool, steps: Sequence[int],
 ) -> None:  # fmt: skip
-    """One step of Adam in place (Kingma and Ba 2015); ``step`` counts from 1.
+    """One step of Adam, in place (Kingma and Ba 2015).
 
     m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
     p -= lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps). Weight decay is added to g, or when
-    ``decoupled`` (AdamW, Loshchilov and Hutter 2019) p is first multiplied by 1 - lr * weight_decay.
+    ``decoupled`` (AdamW, Loshchilov and Hutter 2019) p is first multiplied by 1 - lr * weight_decay. The
+    lists hold one array, and the number of the step, from 1, for each parameter.
     """
-    _room(param).adam_step(param, grad, mean, square, lr, beta1, beta2, eps, weight_decay, decoupled, step)
+    if params:
+        _room(params[0]).adam_step(
+            params, grads, means, squares, lr, beta1, beta2, eps, weight_decay, decoupled, steps
+        )

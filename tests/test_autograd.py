@@ -105,6 +105,15 @@ def test_backward_of_a_leaf_copies_the_gradient():
     assert x.grad.tolist() == [1.0, 1.0]
 
 
+def test_leaves_share_no_memory_even_where_a_gradient_is_only_passed_on():
+    x, y, w = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+    (x + y + w.reshape(2, 1).reshape(2)).backward(np.ones(2))
+    grads = [x.grad, y.grad, w.grad]
+    x.grad *= 10
+    w.grad *= 10
+    assert [g.tolist() for g in grads] == [[10.0, 10.0], [1.0, 1.0], [10.0, 10.0]]
+
+
 def test_detach_and_constants_stop_the_gradient():
     x = leaf(2.0)
     ((x * 3).detach() * x).backward()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,9 +61,9 @@ def test_kernels_are_checked_timed_and_kept(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "new" / "k.json").read_text())
-    assert (result["benchmark"], result["format"], result["wrong"]) == ("kernels", 1, [])
+    assert (result["benchmark"], result["format"], result["wrong"]) == ("kernels", 2, [])
     assert set(result["machine"]) == MACHINE
-    assert result["ceiling"]["gflops"] > 1
+    assert result["finished"] and result["ceiling"]["gflops"] > 1
     assert [(row["kernel"], row["tiny"]) for row in result["rows"]] == [
         ("matmul", True), ("matmul", False), ("max_pool", True), ("max_pool", False),
     ]  # fmt: skip
@@ -77,6 +78,49 @@ def test_kernels_are_checked_timed_and_kept(tmp_path):
     assert product["gflops"] == pytest.approx(product["flops"] / seconds / 1e9)
     assert product["share"]["flops"] == pytest.approx(product["gflops"] / result["ceiling"]["gflops"])
     assert done.stdout == (tmp_path / "k.md").read_text() + "\n"  # no terminal: Markdown
+
+
+def test_a_block_is_timed_against_the_single_kernels(tmp_path):
+    words = "--only", "conv", "--only", "conv_block", "--json", f"{tmp_path}/k.json"
+    assert main("kernels", "--quick", *words, "--markdown", f"{tmp_path}/k.md") == 0
+    conv, *_, block = json.loads((tmp_path / "k.json").read_text())["rows"]
+    assert "fused" not in conv and "apart" not in conv["rooms"]
+    assert set(block["rooms"]) == {"numpy", "fast", "apart"} and block["case"].startswith("a1, ReLU, pool: ")
+    assert block["fused"] == callable(getattr(fast_room, "conv_block", None))
+    assert "## Blocks: one kernel against the single ones in a row" in (tmp_path / "k.md").read_text()
+
+
+def test_one_table_has_the_shares_of_all_wide_convolutions_of_b_and_c():
+    from benchmarks.cases import all_cases
+    from benchmarks.kernels_tables import _counts, _share_table
+
+    rows = [{"kernel": case.kernel, "case": case.label, "flops": case.flops} for case in all_cases()]
+    rows = [row for row in rows if _counts(row)]
+    for row in rows:  # 75 % of a ceiling of 100 GFLOP/s by the median, 80 % at best
+        row |= {"share": {"flops": 0.75}, "best": row["flops"] / 80e9, "disturbed": row["kernel"] == "conv"}
+    table = _share_table(rows, {"gflops": 100.0})
+    assert table.columns[1:] == ["conv", "conv_input_grad", "conv_weight_grad"]
+    assert len(table.rows) == 1 + 10 + 3  # b2; c: all but the first and the last; its three ways up
+    assert all(row[1:] == ["75 % (80 %)*", "75 % (80 %)", "75 % (80 %)"] for row in table.rows)
+    assert "b2: 128x26x26x32 to 64" in [row[0] for row in table.rows]
+
+
+def test_what_was_measured_before_a_crash_is_kept(monkeypatch, tmp_path):
+    from benchmarks import kernels as verb
+
+    measured = verb._row
+
+    def crash(case, *more):
+        if case.kernel == "erf":
+            raise KeyboardInterrupt
+        return measured(case, *more)
+
+    monkeypatch.setattr(verb, "_row", crash)
+    words = "--only", "bias_grad", "--only", "erf", "--json", f"{tmp_path}/k.json"
+    assert main("kernels", "--quick", *words) == 130
+    result = json.loads((tmp_path / "k.json").read_text())
+    assert not result["finished"] and {row["kernel"] for row in result["rows"]} == {"bias_grad"}
+    assert [path.name for path in tmp_path.iterdir()] == ["k.json"]  # nothing temporary is left
 
 
 def slightly_off(x):
@@ -147,7 +191,8 @@ def test_training_is_measured_without_any_peer(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "t.json").read_text())
-    assert (result["benchmark"], result["format"]) == ("train", 1)
+    assert (result["benchmark"], result["format"], result["finished"]) == ("train", 2, True)
+    assert result["engines"]["tinynet"]["environment"]["OMP_NUM_THREADS"] == "1"
     assert set(result["machine"]) == MACHINE and result["machine"]["threads"] == 1
     assert [(c["net"], c["batch"], c["faults"]) for c in result["comparisons"]] == [
         ("a", 8, []),
@@ -156,8 +201,11 @@ def test_training_is_measured_without_any_peer(tmp_path):
     for comparison in result["comparisons"]:
         assert comparison["parameters"] == 103_018 and comparison["ratios"] == {}
         ours = comparison["engines"]["tinynet"]
-        assert len(ours["losses"]) == 4 and all(map(math.isfinite, ours["losses"]))
-        for mode in ("train", "infer"):
+        for mode in ("adam", "sgd"):
+            assert len(ours["losses"][mode]) == 4 and all(map(math.isfinite, ours["losses"][mode]))
+        assert ours["losses"]["adam"][0] == ours["losses"]["sgd"][0]  # the same weights
+        assert ours["losses"]["adam"][3] != ours["losses"]["sgd"][3]  # other steps
+        for mode in ("adam", "sgd", "infer"):
             assert len(ours[mode]["rounds"]) == 2
             assert set(ours[mode]["samples_per_second"]) == SPREAD
         assert 0 < ours["memory"]["step_mib"] < ours["memory"]["peak_mib"] or sys.platform != "linux"
@@ -165,28 +213,34 @@ def test_training_is_measured_without_any_peer(tmp_path):
 
 
 class FakeChild:
-    """An engine that computes fixed losses, in a process that is not there."""
+    """An engine that computes fixed losses, in a process that is not there; it may fail after some runs."""
 
-    def __init__(self, losses, speed=100.0):
-        self.losses, self.speed = losses, speed
+    def __init__(self, adam, speed=100.0, sgd=(2.3, 2.2), runs=1000):
+        self.losses, self.speed, self.runs = {"adam": list(adam), "sgd": list(sgd)}, speed, runs
 
     def ask(self, order, **settings):
+        from benchmarks.children import EngineError
+
         if order == "compute":
             return {"logits": [1.0, 2.0], "losses": self.losses}
         if order == "run":
+            self.runs -= 1
+            if self.runs < 0:
+                raise EngineError("torch failed to run:\nTraceback\nMemoryError: no more")
             return {"steps": 10, "seconds": 10 / self.speed, "others": 0.0, "disturbed": False}
         return {}
 
 
 def compared(children: dict) -> dict:
-    from benchmarks import train
+    from benchmarks import race, train
+    from benchmarks.nets import NETS
 
-    task, effort = {"net": "a", "batch": 1, "weights": ""}, train.Effort(3, 0.0, 0.0, 1)
+    task, effort = race.Task(NETS["a"], 1, "", 0), race.Effort(3, 0.0, 0.0, 1)
     result = {"engines": {name: {} for name in children}, "faults": []}
-    train._agree(children, task, result)
-    for name, figures in train._race(children, task, effort).items():
-        result["engines"][name] |= figures
-    return result | {"ratios": train._ratios(result["engines"])}
+    train._add(result, race.agree(children, task, result["faults"]))
+    train._add(result, race.race(children, task, effort, result["faults"]))
+    train._compare_with_tinynet(result)
+    return result
 
 
 def test_ratios_are_formed_only_with_engines_that_compute_the_same():
@@ -195,21 +249,87 @@ def test_ratios_are_formed_only_with_engines_that_compute_the_same():
     children["jax"] = FakeChild([2.3, 2.2, 2.2])
     result = compared(children)
     assert set(result["ratios"]) == {"torch"}
-    assert result["ratios"]["torch"]["train"]["median"] == pytest.approx(3.0)
-    assert len(result["faults"]) == 1 and result["faults"][0].startswith("jax: its losses differ by 4.3e-02")
+    assert result["ratios"]["torch"]["adam"]["median"] == pytest.approx(3.0)
+    (fault,) = result["faults"]
+    assert fault.startswith("jax: its losses (adam) differ by 4.3e-02")
 
 
 def test_losses_that_are_not_numbers_never_agree():
     result = compared({"tinynet": FakeChild([2.3]), "torch": FakeChild([math.nan])})
-    assert result["ratios"] == {} and "torch: its losses differ" in result["faults"][0]
+    assert result["ratios"] == {} and "torch: its losses (adam) differ" in result["faults"][0]
+
+
+def test_losses_must_agree_with_each_optimizer():
+    result = compared({"tinynet": FakeChild([2.3]), "torch": FakeChild([2.3], sgd=[2.3, 2.1])})
+    assert result["ratios"] == {} and "torch: its losses (sgd) differ by 4.3e-02" in result["faults"][0]
+
+
+def test_an_engine_that_fails_on_the_way_keeps_its_rounds_and_the_others_go_on():
+    warm_up_and_one_round = 3 + 3
+    children = {"tinynet": FakeChild([2.3]), "torch": FakeChild([2.3], 50.0, runs=warm_up_and_one_round + 1)}
+    children["jax"] = FakeChild([2.3], 25.0)
+    result = compared(children)
+    rounds = {name: len(e["adam"]["rounds"]) for name, e in result["engines"].items()}
+    assert rounds == {"tinynet": 3, "torch": 2, "jax": 3}
+    assert len(result["engines"]["torch"]["infer"]["rounds"]) == 1
+    assert result["ratios"]["torch"]["adam"]["count"] == 2
+    assert result["ratios"]["torch"]["infer"]["median"] == pytest.approx(2.0)
+    assert result["ratios"]["jax"]["sgd"]["median"] == pytest.approx(4.0)
+    assert result["faults"] == ["torch failed to run:\nTraceback\nMemoryError: no more"]
+
+
+def test_a_fault_is_one_line_in_the_table():
+    from benchmarks.race import summary
+
+    trace = "torch failed to run:\nTraceback\n  raise it\nMemoryError: no more\n"
+    assert summary(trace) == summary(trace + "\nSet TORCH_LOGS for more\n")
+    assert summary(trace) == "torch failed to run: MemoryError: no more"
+    assert summary("torch took too long") == "torch took too long"
+
+
+def test_an_engine_that_hangs_is_ended():
+    from benchmarks.children import Child, EngineError, Launch
+
+    with Child("tinynet", Launch(1, patience=0.01)) as child:
+        with pytest.raises(EngineError, match=r"tinynet took longer than 0\.01 s to hello; --timeout"):
+            child.ask("hello")
+        assert child._process.wait(10) != 0
+
+
+def test_without_peers_tinynet_is_measured_alone_and_says_what_to_install(monkeypatch, tmp_path, capsys):
+    from benchmarks import engines
+
+    for name in ("torch", "torch-malloc", "torch-compile", "jax"):
+        absent = engines.ENGINES[name]._replace(package="no_such_package")
+        monkeypatch.setitem(engines.ENGINES, name, absent)
+    words = "--nets", "d", "--batch", "4", "--rounds", "1", "--json", f"{tmp_path}/t.json"
+    assert main("train", "--quick", *words) == 0
+    assert "without torch: torch is not installed: pip install no_such_package" in capsys.readouterr().err
+    result = json.loads((tmp_path / "t.json").read_text())
+    assert list(result["engines"]) == ["tinynet"] and len(result["left_out"]) == 4
+    assert set(result["comparisons"][0]["engines"]) == {"tinynet"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the broken Python is a shell script")
+def test_an_engine_that_cannot_work_is_left_out_with_the_reason(tmp_path, capsys):
+    broken = tmp_path / "python"
+    broken.write_text('#!/bin/sh\n[ "$1" = -c ] || { echo "InvalidCxxCompiler: none" >&2; exit 1; }\n')
+    broken.chmod(0o755)
+    words = "--nets", "d", "--batch", "4", "--rounds", "1", "--python", f"torch-compile={broken}"
+    files = "--markdown", f"{tmp_path}/t.md"
+    assert main("train", "--quick", "--engines", "tinynet,torch-compile", *words, *files) == 0
+    reason = "torch-compile failed to hello: InvalidCxxCompiler: none"
+    assert f"without torch-compile: {reason}" in capsys.readouterr().err
+    assert re.search(rf"torch-compile \| left out +\| {reason}", (tmp_path / "t.md").read_text())
 
 
 def test_an_engine_that_fails_says_why_and_goes_on():
-    from benchmarks.children import Child, EngineError
+    from benchmarks.children import Child, EngineError, Launch
 
-    with Child("tinynet", 1) as child:
+    with Child("tinynet", Launch(1)) as child:
+        order = {"sample": [28, 28, 1], "batch": 1, "weights": "", "dropout": True, "modes": ["adam"]}
         with pytest.raises(EngineError, match=r"(?s)tinynet failed to prepare.*KeyError: 'no such net'"):
-            child.ask("prepare", net="no such net", batch=1, weights="", dropout=True)
+            child.ask("prepare", net="no such net", **order)
         assert child.ask("hello")["imported_mib"] >= 0
         child._process.kill()
         with pytest.raises(EngineError, match="its process ended with code -9"):
@@ -226,6 +346,101 @@ def test_all_engines_get_the_same_threads_and_only_one_of_them_another_allocator
     assert "MALLOC_TOP_PAD_" not in plain and tuned["MALLOC_TOP_PAD_"] == str(64 << 20)
 
 
+# --- curves ---
+
+
+def curve(tmp_path: Path, section: str, *words: str) -> list[dict]:
+    """One section of ``curves``, measured with tinynet alone; its rows."""
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    files = "--json", f"{tmp_path}/c.json", "--pictures", f"{tmp_path}/pictures"
+    assert main("curves", "--quick", "--engines", "tinynet", "--only", section, *files, *words) == 0
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert (result["benchmark"], result["format"], result["faults"]) == ("curves", 1, [])
+    assert set(result["machine"]) == MACHINE and list(result["sections"]) == [section]
+    pictures = list((tmp_path / "pictures").iterdir())
+    assert pictures and all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    return result["sections"][section]
+
+
+def test_curve_of_threads(tmp_path):
+    (row,) = curve(tmp_path, "threads", "--threads", "2")
+    rounds = {n: figures["adam"]["rounds"] for n, figures in row["threads"].items()}
+    assert row["net"] == "a" and set(rounds) == {"1", "2"}
+    ratios = sorted(two / one for one, two in zip(rounds["1"], rounds["2"]))
+    assert row["times_one_thread"]["2"]["median"] == pytest.approx(sum(ratios) / 2)
+
+
+def test_curve_of_batches(tmp_path):
+    rows = curve(tmp_path, "batch", "--threads", "1")
+    assert [(row["net"], row["batch"]) for row in rows] == [("a", 1), ("a", 8)]
+    assert all(set(row["engines"]["tinynet"]) == {"adam", "infer"} for row in rows)
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert names == {"batch-a-adam.png", "batch-a-infer.png"}
+
+
+def test_curve_of_image_sides(tmp_path):
+    rows = curve(tmp_path, "side", "--threads", "1")
+    assert [row["side"] for row in rows] == [28, 42]
+
+
+def test_curve_of_one_convolution(tmp_path):
+    rows = curve(tmp_path, "conv", "--threads", "1")
+    assert [row["side"] for row in rows] == [28, 42]
+    assert set(rows[0]["kernels"]) == {"conv", "conv_input_grad", "conv_weight_grad"}
+    assert all(k["gflops"]["median"] > 0 for row in rows for k in row["kernels"].values())
+
+
+def test_overhead_of_the_tape(tmp_path):
+    rows = curve(tmp_path, "tape", "--threads", "1")
+    steps, ops = [row for row in rows if "batch" in row], [row for row in rows if "op" in row]
+    assert [row["batch"] for row in steps] == [1, 32] and len(ops) == 3
+    assert steps[0]["kernel_calls"] == steps[1]["kernel_calls"] >= 8  # of the two Dense layers alone: 6
+    assert all(row["op_and_tape"]["median"] > row["numpy"]["median"] > 0 for row in ops)
+
+
+def test_recording_the_kernels_changes_no_result_and_leaves_no_trace():
+    import tinynet as tn
+    from benchmarks.tape import recorded
+
+    x, w = np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)
+    kernels.matmul(x, w)
+    with recorded() as calls:
+        with tn.no_grad():
+            y = tn.Tensor(x) @ tn.Tensor(w)
+        assert len(calls) == 1
+    kernel, arguments = calls[0]
+    assert np.array_equal(kernel(*arguments), y.numpy())
+    kernels.matmul(x, w)
+    assert len(calls) == 1
+
+
+def test_without_matplotlib_there_are_tables_and_the_command_that_helps(monkeypatch, tmp_path, capsys):
+    from benchmarks import curves
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.curve_pictures", raising=False)
+    curves._draw(f"{tmp_path}/pictures", {"sections": {}})
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_all_curves_are_drawn_for_all_engines(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    from benchmarks.curve_pictures import draw
+
+    spread = {"median": 2.0, "low": 1.0, "high": 3.0, "count": 3}
+    modes = {mode: {"samples_per_second": spread} for mode in ("adam", "infer")}
+    rows = [
+        {"net": net, "batch": batch, "engines": {"tinynet": modes, "torch": {"adam": modes["adam"]}}}
+        for net in "ab"
+        for batch in (1, 4)
+    ]
+    written = draw(str(tmp_path), {"batch": rows, "side": []})
+    assert [path.name for path in written] == [
+        "batch-a-adam.png", "batch-a-infer.png", "batch-b-adam.png", "batch-b-infer.png",
+    ]  # fmt: skip
+
+
 # --- wrong use, time, tables ---
 
 
@@ -238,6 +453,12 @@ def test_all_engines_get_the_same_threads_and_only_one_of_them_another_allocator
         (["train", "--nets", ","], "--nets: no name in ','"),
         (["train", "--engines", "caffe"], "unknown name 'caffe'; known: tinynet, torch, "),
         (["train", "--batch", "32,0"], "--batch: '0' is no number from 1 up"),
+        (
+            ["train", "--python", "torch"],
+            "--python: 'torch' is not NAME=FILE with a name of tinynet, torch, ",
+        ),
+        (["train", "--engines", "jax", "--python", "jax=nowhere"], "nowhere cannot be started: No such file"),
+        (["curves", "--only", "sizes"], "unknown name 'sizes'; known: threads, batch, side, conv, tape"),
         (["train", "--json", "/dev/null/t.json"], "cannot write /dev/null/t.json: "),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynet.autograd import Op, no_grad
 from tinynet.backend import device
+from tinynet.errors import ArgumentError
 from tinynet.gradcheck import gradcheck
 from tinynet.random import seed
 from tinynet.tensor import Tensor, tensor
@@ -22,10 +23,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Op", "Tensor", "data", "device", "gradcheck", "io", "kernels", "metrics", "models", "nn", "no_grad",
-    "ops", "optim", "seed", "tensor", "training",
+    "ops", "optim", "seed", "tensor", "threads", "training",
 ]  # fmt: skip
 
 _ROOMS = {"data", "io", "kernels", "metrics", "models", "nn", "ops", "optim", "training"}
+
+
+def threads(n: int | None = None) -> int:
+    """Have the CPU kernels use ``n`` threads from now on, in the whole process; without ``n``, tell how many.
+
+    At first there is one for each processor core. For one number of threads results are equal bit for bit;
+    between numbers they may differ in the last bits. Raises :class:`ArgumentError` for a number that cannot
+    be had, and says why. The first call loads Numba.
+    """
+    from tinynet.kernels.cpu import threads as pool
+
+    most, reason = pool.most_threads()
+    if n is not None:
+        if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= most:
+            raise ArgumentError(f"threads({n!r}): give a whole number from 1 to {most}: {reason}")
+        pool.set_thread_count(int(n))
+    return pool.thread_count()
 
 
 def __getattr__(name: str) -> Any:

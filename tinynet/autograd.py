@@ -65,16 +65,21 @@ class Op:
     def apply(cls, *inputs: Tensor | None, **settings: Any) -> Any:
         """Run the operation on tensors; record it if a gradient can be asked for later."""
         op = cls()
-        if len(inputs) > 1:
-            _check_alike(cls.__name__, inputs)
-        op.needs = tuple([t is not None and t.requires_grad for t in inputs])
-        result = op.forward(*[None if t is None else t.data for t in inputs], **settings)
-        node = Node(op, inputs) if True in op.needs and _mode.recording else None
+        arrays: list[Any] = []
+        sources: list[Source | None] = []
+        for t in inputs:
+            arrays.append(None if t is None else t.data)
+            sources.append(None if t is None or not t.requires_grad else _source(t))
+        if len(arrays) > 1:
+            _check_alike(cls.__name__, arrays)
+        op.needs = tuple([source is not None for source in sources])
+        result = op.forward(*arrays, **settings)
+        node = Node(op, sources) if True in op.needs and _mode.recording else None
         if type(result) is not tuple:
             return _wrap(result, node, 0)
         if node is not None:
             node.n_outputs = len(result)
-        return tuple(_wrap(r, node, i) for i, r in enumerate(result))
+        return tuple([_wrap(r, node, i) for i, r in enumerate(result)])
 
 
 # Where an input came from and what its gradient looks like: the leaf itself or the operation that made the
@@ -82,10 +87,8 @@ class Op:
 Source = tuple["Tensor | Node", int, tuple[int, ...], np.dtype]
 
 
-def _source(t: Tensor | None) -> Source | None:
-    if t is None or not t.requires_grad:
-        return None
-    return t if t.node is None else t.node, t.index, t.data.shape, t.data.dtype
+def _source(t: Tensor) -> Source:
+    return t.node or t, t.index, t.data.shape, t.data.dtype
 
 
 class Node:
@@ -97,14 +100,14 @@ class Node:
 
     __slots__ = ("birth", "n_outputs", "name", "op", "sources")
 
-    def __init__(self, op: Op, inputs: tuple[Tensor | None, ...]):
+    def __init__(self, op: Op, sources: list[Source | None]):
         self.op: Op | None = op
+        self.sources: list[Source | None] | None = sources
         self.name = type(op).__name__
-        self.sources: tuple[Source | None, ...] | None = tuple([_source(t) for t in inputs])
         self.birth = next(_birth)
         self.n_outputs = 1
 
-    def backward(self, grad_outputs: list[Any]) -> list[tuple[Source, Any]]:
+    def backward(self, grad_outputs: list[Any]) -> Iterator[tuple[Source | None, Any]]:
         """Pairs of source and gradient; releases what the operation had stored."""
         op, sources = self.op, self.sources
         if op is None or sources is None:
@@ -114,12 +117,7 @@ class Node:
             )
         self.op = self.sources = None
         grads = op.backward(*grad_outputs)
-        grads = grads if type(grads) is tuple else (grads,)
-        return [
-            (source, _fit(grad, source, grad_outputs))
-            for source, grad in zip(sources, grads)
-            if source is not None and grad is not None
-        ]
+        return zip(sources, grads if type(grads) is tuple else (grads,))
 
 
 def backward(root: Tensor, grad: Any = None) -> None:
@@ -134,14 +132,20 @@ def backward(root: Tensor, grad: Any = None) -> None:
     queue = [(-root.node.birth, root.node)]
     while queue:
         node = heapq.heappop(queue)[1]
-        for (origin, output, _, _), g in node.backward(pending.pop(node)):
-            if isinstance(origin, Tensor):
-                _accumulate(origin, g)
+        grads = pending.pop(node)
+        for source, g in node.backward(grads):
+            if source is None or g is None:
                 continue
-            if origin not in pending:
-                pending[origin] = [None] * origin.n_outputs
+            origin, output, shape, dtype = source
+            if type(g) is not np.ndarray or g.shape != shape or g.dtype is not dtype:
+                g = _fit(g, shape, dtype)
+            if isinstance(origin, Tensor):
+                _accumulate(origin, _own(g, grads))
+                continue
+            slots = pending.get(origin)
+            if slots is None:
+                slots = pending[origin] = [None] * origin.n_outputs
                 heapq.heappush(queue, (-origin.birth, origin))
-            slots = pending[origin]
             slots[output] = g if slots[output] is None else slots[output] + g
 
 
@@ -164,18 +168,23 @@ def _accumulate(leaf: Tensor, grad: Any) -> None:
     leaf.grad = grad if leaf.grad is None else leaf.grad + grad
 
 
-def _fit(grad: Any, source: Source, grad_outputs: list[Any]) -> Any:
-    """The gradient in the input's own shape and dtype; a leaf never shares memory with another tensor."""
-    origin, _, shape, dtype = source
+def _own(grad: Any, grad_outputs: list[Any]) -> Any:
+    """A leaf never shares memory with another tensor, such as the gradient an operation merely passed on."""
+    if grad.base is not None:
+        return grad.copy()
+    for g in grad_outputs:
+        if g is grad:
+            return grad.copy()
+    return grad
+
+
+def _fit(grad: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """The gradient in the input's own shape and dtype."""
     if isinstance(grad, np.generic):
         grad = np.asarray(grad)  # NumPy gives scalars instead of 0-d arrays
     if grad.shape != shape:
         grad = _sum_to(grad, shape)
-    if grad.dtype != dtype:
-        grad = grad.astype(dtype)
-    if isinstance(origin, Tensor) and (grad.base is not None or any(grad is g for g in grad_outputs)):
-        return grad.copy()
-    return grad
+    return grad if grad.dtype == dtype else grad.astype(dtype)
 
 
 def _sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
@@ -188,23 +197,26 @@ def _sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _wrap(array: Any, node: Node | None, index: int) -> Tensor:
+    """The tensor of a result; its place in the graph is written down directly, to lose no time."""
     if type(array) is not np.ndarray:
         array = array_module(array).asarray(array)  # NumPy gives scalars instead of 0-d arrays
-    return Tensor._made_by(array, node, index)
+    t = Tensor.__new__(Tensor)
+    t.data, t.grad, t.requires_grad, t.node, t.index = array, None, node is not None, node, index
+    return t
 
 
-def _check_alike(name: str, inputs: tuple[Tensor | None, ...]) -> None:
+def _check_alike(name: str, arrays: list[Any]) -> None:
     """One dtype and one device among the floating inputs; nothing is converted silently."""
-    first = inputs[0]
-    for t in inputs[1:]:
-        if t is None or first is None:
+    first = arrays[0]
+    for a in arrays:
+        if a is None or first is None or (a.dtype is first.dtype and type(a) is type(first)):
             continue
-        if t.data.dtype != first.data.dtype and t.data.dtype.kind == first.data.dtype.kind == "f":
+        if a.dtype != first.dtype and a.dtype.kind == first.dtype.kind == "f":
             raise DTypeError(
-                f"{name} got {first.dtype} and {t.dtype}. Convert one of them: .astype({str(first.dtype)!r})"
+                f"{name} got {first.dtype} and {a.dtype}. Convert one of them: .astype({str(first.dtype)!r})"
             )
-        if type(t.data) is not type(first.data) and device_of(t.data) != device_of(first.data):
+        if device_of(a) != device_of(first):
             raise DeviceError(
-                f"{name} got tensors on {device_of(first.data)} and {device_of(t.data)}. "
-                f"Move one of them: .to({str(device_of(first.data))!r})"
+                f"{name} got tensors on {device_of(first)} and {device_of(a)}. "
+                f"Move one of them: .to({str(device_of(first))!r})"
             )

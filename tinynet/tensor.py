@@ -54,12 +54,6 @@ class Tensor:
                 "Use .astype('float32') first"
             )
 
-    @classmethod
-    def _made_by(cls, data: Any, node: Node | None, index: int) -> Tensor:
-        t = Tensor.__new__(Tensor)
-        t.data, t.grad, t.requires_grad, t.node, t.index = data, None, node is not None, node, index
-        return t
-
     @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape

@@ -1,20 +1,24 @@
 """The engines that are compared. Each has a module here with ``load(threads)`` and a class ``Engine``.
 
-``Engine(net, x, labels, weights, dropout)`` holds one network on one batch, started from ``weights`` (see
-nets.py); without ``dropout`` its dropout layers do nothing, so that engines can be compared number by
-number. ``mode("train" | "infer")`` prepares what follows; ``step()`` is zero_grad, forward, loss, backward
-and Adam's step, and returns the loss in the engine's own type; ``infer()`` is the forward alone;
-``logits()`` returns it as an array, features last.
+``Engine(net, x, labels, weights, dropout, mode)`` holds one network on one batch, started from ``weights``
+(see nets.py), for one of the MODES; without ``dropout`` its dropout layers do nothing, so that engines can be
+compared number by number. ``step()`` is zero_grad, forward, loss, backward and the step of the mode's
+optimiser, and returns the loss in the engine's own type; ``infer()`` is the forward alone; ``logits()``
+returns it as an array, features last. A module may also have ``prove()``, which raises where the engine
+cannot work although its package is there.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+MODES = ("adam", "sgd", "infer")
+ADAM = {"lr": 1e-3}
+SGD = {"lr": 0.01, "momentum": 0.9}
 
 # glibc's malloc, told to keep the memory it has: what a user of PyTorch can do without touching the code.
 _KEEP_MEMORY = {
@@ -35,8 +39,6 @@ class Description(NamedTuple):
 class Engine(Protocol):
     """What every engine can do; see the top of this file."""
 
-    def mode(self, name: str) -> None: ...
-
     def step(self) -> Any: ...
 
     def infer(self) -> Any: ...
@@ -48,13 +50,9 @@ ENGINES = {
     "tinynet": Description("with_tinynet", "tinynet", {}),
     "torch": Description("with_torch", "torch", {}),
     "torch-malloc": Description("with_torch", "torch", _KEEP_MEMORY),
+    "torch-compile": Description("with_torch_compile", "torch", {"TORCHINDUCTOR_COMPILE_THREADS": "1"}),
     "jax": Description("with_jax", "jax", {}),
 }
-
-
-def installed() -> list[str]:
-    """Names of the engines whose package is there."""
-    return [name for name, e in ENGINES.items() if importlib.util.find_spec(e.package) is not None]
 
 
 def module_of(name: str) -> ModuleType:

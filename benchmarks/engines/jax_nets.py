@@ -12,6 +12,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from benchmarks.engines import ADAM, SGD
+
 Array = Any
 
 
@@ -126,8 +128,13 @@ def infer(name: str, weights: list[Array], stats: list[Array], x: Array) -> Arra
     return NETS[name](Layers(weights, stats, False, None), x)
 
 
-def train_step(name: str, dropout: bool, x: Array, labels: Array, state: tuple) -> tuple[Array, tuple]:
-    """Loss, gradients and one step of Adam; the state is weights, moments, statistics, step count, key."""
+def train_step(
+    name: str, mode: str, dropout: bool, x: Array, labels: Array, state: tuple
+) -> tuple[Array, tuple]:
+    """Loss, gradients and one step of the mode's optimiser.
+
+    The state is weights, moments, statistics, step count, key.
+    """
     weights, moments, stats, count, key = state
     key, here = jax.random.split(key)
 
@@ -137,14 +144,23 @@ def train_step(name: str, dropout: bool, x: Array, labels: Array, state: tuple) 
         return -jnp.take_along_axis(logs, labels[..., None], -1).mean(), layers.new_stats
 
     (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(weights)
-    weights, moments = adam(weights, grads, moments, count + 1)
+    weights, moments = OPTIMIZERS[mode](weights, grads, moments, count + 1)
     return loss, (weights, moments, stats, count + 1, key)
 
 
 def adam(weights: list[Array], grads: list[Array], moments: list[list[Array]], count: Array) -> tuple:
-    """Adam with a learning rate of 0.001 (Kingma and Ba 2015)."""
+    """Adam (Kingma and Ba 2015)."""
     means = [0.9 * m + 0.1 * g for m, g in zip(moments[0], grads)]
     squares = [0.999 * v + 0.001 * g * g for v, g in zip(moments[1], grads)]
-    rate, root = 1e-3 / (1 - 0.9**count), jnp.sqrt(1 - 0.999**count)
+    rate, root = ADAM["lr"] / (1 - 0.9**count), jnp.sqrt(1 - 0.999**count)
     stepped = [w - rate * m / (jnp.sqrt(v) / root + 1e-8) for w, m, v in zip(weights, means, squares)]
     return stepped, [means, squares]
+
+
+def sgd(weights: list[Array], grads: list[Array], moments: list[list[Array]], count: Array) -> tuple:
+    """Gradient descent with momentum; the first of the moments is the velocity."""
+    velocities = [SGD["momentum"] * v + g for v, g in zip(moments[0], grads)]
+    return [w - SGD["lr"] * v for w, v in zip(weights, velocities)], [velocities, moments[1]]
+
+
+OPTIMIZERS = {"adam": adam, "sgd": sgd}

@@ -8,13 +8,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.nets import Net
 
-def small_cnn() -> nn.Module:
+
+def make(net: Net) -> nn.Module:
+    """The twin of a network; of (a) for any side of the image."""
+    return small_cnn(net.sample[0]) if net.name == "a" else NETS[net.name]()
+
+
+def small_cnn(side: int = 28) -> nn.Module:
     """Network (a)."""
+    pixels = (side // 2 // 2) ** 2
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10),
+        nn.Flatten(), nn.Linear(16 * pixels, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
 
 
@@ -71,7 +79,7 @@ def _double_conv(channels: int, filters: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-NETS = {"a": small_cnn, "b": wide_cnn, "c": UNet, "d": RowRNN}
+NETS = {"b": wide_cnn, "c": UNet, "d": RowRNN}
 
 
 def copy_weights(model: nn.Module, arrays: list[np.ndarray]) -> None:

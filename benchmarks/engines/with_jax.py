@@ -23,7 +23,9 @@ def load(threads: int) -> None:
 class Engine:
     """One network on one batch; see benchmarks/engines/__init__.py."""
 
-    def __init__(self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool):
+    def __init__(
+        self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool, mode: str
+    ):
         import jax
         import jax.numpy as jnp
 
@@ -35,16 +37,13 @@ class Engine:
         self.stats = jax_nets.first_stats(net.name)
         self.count, self.key, self.dropout = jnp.float32(0), jax.random.key(0), dropout
         self.forward = jax.jit(jax_nets.infer, static_argnums=0)
-        self.train = jax.jit(jax_nets.train_step, static_argnums=(0, 1))
-        self.name = net.name
-
-    def mode(self, name: str) -> None:
-        """Nothing to prepare: both are functions of their own."""
+        self.train = jax.jit(jax_nets.train_step, static_argnums=(0, 1, 2))
+        self.name, self.mode = net.name, mode
 
     def step(self) -> Any:
         """One training step; returns the loss, which is waited for."""
         loss, state = self.train(
-            self.name, self.dropout, self.x, self.labels,
+            self.name, self.mode, self.dropout, self.x, self.labels,
             (self.weights, self.moments, self.stats, self.count, self.key),
         )  # fmt: skip
         self.weights, self.moments, self.stats, self.count, self.key = state

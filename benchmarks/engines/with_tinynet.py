@@ -6,24 +6,25 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.engines import ADAM, SGD
 from benchmarks.nets import Net
 
 
 def load(threads: int) -> None:
     """Import all that a training step needs, and use ``threads`` threads."""
-    import numba
-
     import tinynet.kernels.cpu
     import tinynet.models
-    import tinynet.optim  # noqa: F401
+    import tinynet.optim
 
-    numba.set_num_threads(threads)
+    tinynet.threads(threads)
 
 
 class Engine:
     """One network on one batch; see benchmarks/engines/__init__.py."""
 
-    def __init__(self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool):
+    def __init__(
+        self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool, mode: str
+    ):
         from tinynet import nn, optim
 
         self.x, self.labels, self.model = x, labels, net.in_tinynet()
@@ -33,11 +34,11 @@ class Engine:
             if isinstance(module, nn.Dropout) and not dropout:
                 module.rate = 0.0
         self.loss = nn.CrossEntropy()
-        self.optimizer = optim.Adam(self.model.parameters(), lr=1e-3)
-
-    def mode(self, name: str) -> None:
-        """Prepare for "train" or "infer"."""
-        self.model.train() if name == "train" else self.model.eval()
+        if mode == "infer":
+            self.model.eval()
+        else:
+            parameters = self.model.parameters()
+            self.optimizer = optim.SGD(parameters, **SGD) if mode == "sgd" else optim.Adam(parameters, **ADAM)
 
     def step(self) -> Any:
         """One training step; returns the loss."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.engines import ADAM, SGD
 from benchmarks.nets import Net
 
 
@@ -19,31 +20,32 @@ def load(threads: int) -> None:
 class Engine:
     """One network on one batch; see benchmarks/engines/__init__.py."""
 
-    def __init__(self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool):
+    def __init__(
+        self, net: Net, x: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], dropout: bool, mode: str
+    ):
         import torch
         from torch import nn
 
         from benchmarks.engines import torch_nets
 
-        self.model = torch_nets.NETS[net.name]()
+        self.model = torch_nets.make(net)
         torch_nets.copy_weights(self.model, weights)
         for module in self.model.modules():
             if isinstance(module, nn.Dropout) and not dropout:
                 module.p = 0.0
         self.is_image = x.ndim == 4
         self.x, self.labels = self._tensor(x), torch.from_numpy(labels)
+        self.model.train(mode != "infer")
         self.loss = nn.CrossEntropyLoss()
         learned = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(learned, lr=1e-3)
+        self.optimizer = (
+            torch.optim.SGD(learned, **SGD) if mode == "sgd" else torch.optim.Adam(learned, **ADAM)
+        )
 
     def _tensor(self, x: np.ndarray) -> Any:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if self.is_image else x)
-
-    def mode(self, name: str) -> None:
-        """Prepare for "train" or "infer"."""
-        self.model.train(name == "train")
 
     def step(self) -> Any:
         """One training step; returns the loss."""

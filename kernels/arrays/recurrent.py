@@ -21,8 +21,9 @@ def rnn(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: 
 
 
 def rnn_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str
-) -> tuple[Array, Array, Array, Array, Array]:
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
     """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0."""
     xp = xp_of(x)
     slope = 1 - hs * hs if activation == "tanh" else (hs > 0).astype(hs.dtype)
@@ -30,7 +31,7 @@ def rnn_backward(
     for t in reversed(range(x.shape[1])):
         grad_pre[:, t] = (grad_hs[:, t] + grad_h) * slope[:, t]
         grad_h = grad_pre[:, t] @ w_hh.T
-    grad_x, grad_w_ih, grad_bias = _project_grad(grad_pre, x, w_ih)
+    grad_x, grad_w_ih, grad_bias = _project_grad(grad_pre, x, w_ih, needs)
     return grad_x, grad_w_ih, _outer(_previous(h0, hs), grad_pre), grad_bias, grad_h
 
 
@@ -51,8 +52,8 @@ def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) 
 
 def lstm_backward(
     grad_hs: Array, grad_cs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, c0: Array,
-    hs: Array, cs: Array, gates: Array,
-) -> tuple[Array, Array, Array, Array, Array, Array]:  # fmt: skip
+    hs: Array, cs: Array, gates: Array, needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
     """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0."""
     xp = xp_of(x)
     grad_pre, grad_h, grad_c = xp.empty_like(gates), xp.zeros_like(h0), xp.zeros_like(c0)
@@ -68,7 +69,7 @@ def lstm_backward(
         dg[:] = grad_c * i * (1 - g * g)
         do[:] = grad_h * tanh_c * o * (1 - o)
         grad_h, grad_c = grad_pre[:, t] @ w_hh.T, grad_c * f
-    grad_x, grad_w_ih, grad_bias = _project_grad(grad_pre, x, w_ih)
+    grad_x, grad_w_ih, grad_bias = _project_grad(grad_pre, x, w_ih, needs)
     return grad_x, grad_w_ih, _outer(_previous(h0, hs), grad_pre), grad_bias, grad_h, grad_c
 
 
@@ -90,8 +91,9 @@ def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: 
 
 
 def gru_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array,
+    needs: tuple[bool, ...],
+) -> tuple[Array | None, ...]:  # fmt: skip
     """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
     xp = xp_of(x)
     h_before, grad_h = _previous(h0, hs), xp.zeros_like(h0)
@@ -106,7 +108,7 @@ def gru_backward(
         grad_inputs[:, t] = xp.concatenate([dr, dz, dn], axis=-1)
         grad_states[:, t] = xp.concatenate([dr, dz, dn * r], axis=-1)
         grad_h = grad_h * z + grad_states[:, t] @ w_hh.T
-    grad_x, grad_w_ih, grad_bias_ih = _project_grad(grad_inputs, x, w_ih)
+    grad_x, grad_w_ih, grad_bias_ih = _project_grad(grad_inputs, x, w_ih, needs)
     grad_bias_hh = wide_sum(_rows(grad_states), 0)
     return grad_x, grad_w_ih, _outer(h_before, grad_states), grad_bias_ih, grad_bias_hh, grad_h
 
@@ -127,9 +129,12 @@ def _project(x: Array, w_ih: Array, bias: Array) -> Array:
     return (_rows(x) @ w_ih + bias).reshape(*x.shape[:2], w_ih.shape[1])
 
 
-def _project_grad(grad: Array, x: Array, w_ih: Array) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`_project` in x, w_ih and bias."""
-    return (_rows(grad) @ w_ih.T).reshape(x.shape), _outer(x, grad), wide_sum(_rows(grad), 0)
+def _project_grad(
+    grad: Array, x: Array, w_ih: Array, needs: tuple[bool, ...]
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of :func:`_project` in x (if needs[0]), w_ih and bias."""
+    grad_x = (_rows(grad) @ w_ih.T).reshape(x.shape) if needs[0] else None
+    return grad_x, _outer(x, grad), wide_sum(_rows(grad), 0)
 
 
 def _outer(a: Array, b: Array) -> Array:

@@ -9,37 +9,37 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.cpu.halving import call_row
-from tinynet.kernels.cpu.jit import kernel
+from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
 
 
-@kernel
+@inner_kernel
 def band_of(band, bands, rows, grain):
     """First row of a band, and the first that is beyond it."""
     return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
 
 
-@kernel
+@inner_kernel
 def needed(head, row):
     """How many padded rows the output rows below ``row`` need."""
     return min(row * head[9] + head[10], head[4])
 
 
-@kernel
+@inner_kernel
 def new_scratch(head):
     """A padded copy, all zero, with a little room behind it for the tiles."""
     return np.zeros(head[3] * head[4] * head[5] + SLACK, f4)
 
 
-@kernel
+@inner_kernel
 def is_padded(head, source):
     """Whether the padded copy is larger than the source (N, D, H, W * C)."""
     return head[3] != source.shape[1] or head[4] != source.shape[2] or head[5] != source.shape[3]
 
 
-@kernel
+@inner_kernel
 def fill(scratch, image, head, low, high):
     """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
     depth, height, numbers = image.shape
@@ -48,7 +48,7 @@ def fill(scratch, image, head, low, high):
     return high
 
 
-@kernel
+@inner_kernel
 def fill_always(scratch, image, head, low, high):
     """Copy the padded rows low to high of an image (D, H, W * C); returns high."""
     depth, height, numbers = image.shape
@@ -61,7 +61,7 @@ def fill_always(scratch, image, head, low, high):
     return high
 
 
-@kernel
+@inner_kernel
 def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
     """Lead the gradient of an image back through pool or ReLU into its padded copy; returns the rows done."""
     if row:
@@ -71,7 +71,7 @@ def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
     return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
 
 
-@kernel
+@inner_kernel
 def unpool(scratch, grad_y, where, row, head, low, high):
     """Rows low to high, or one more: pooled rows (H, W * C) give pairs."""
     channels, line = head[14], 4 * head[5]
@@ -86,7 +86,7 @@ def unpool(scratch, grad_y, where, row, head, low, high):
     return max(head[1] + 2 * last, high)
 
 
-@kernel
+@inner_kernel
 def fill_where_positive(scratch, grad_y, y, head, low, high):
     """The gradient (D, H, W * C) where y, the result of a ReLU, is positive."""
     depth, height, numbers = grad_y.shape
@@ -104,7 +104,7 @@ def fill_where_positive(scratch, grad_y, y, head, low, high):
     return high
 
 
-@kernel
+@inner_kernel
 def add_row(row_sum, grad, first):
     """Add one row of pixels of a padded gradient, which starts at number ``first``."""
     row = grad[first : first + len(row_sum)]
@@ -112,7 +112,7 @@ def add_row(row_sum, grad, first):
         row_sum[i] += row[i]
 
 
-@kernel
+@inner_kernel
 def fold(row_sum, sums):
     """Add the pixels (W * C) to ``sums`` (C,), in float64, and leave zeros behind."""
     channels = len(sums)

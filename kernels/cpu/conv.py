@@ -14,14 +14,13 @@ the whole-array room.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.bands import add_row, band_of, fill, fill_grad, fold, is_padded, needed, new_scratch
 from tinynet.kernels.cpu.halving import call_row, row_address
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
 from tinynet.kernels.cpu.plan import (
     Plan,
@@ -31,6 +30,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
+from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.geometry import Window
 
 f4 = np.float32
@@ -156,7 +156,7 @@ def _with_slack(b, plan: Plan):
 
 def _shares(images: int) -> tuple[int, int]:
     """How many threads work, and into how many parts each image is cut for them."""
-    threads = numba.get_num_threads()
+    threads = thread_count()
     return threads, -(-threads // images)
 
 
@@ -178,14 +178,13 @@ def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
 # --- forward ---
 
 
-@parallel_kernel
-def _convolve(source, b, start, out, where, row, relu, plan, parts, threads):
-    for t in numba.prange(threads):
-        convolve_share(source, b, start, out, where, row, relu, plan, parts, np.int64(t), threads)
-
-
 @kernel
-def convolve_share(source, b, start, out, where, row, relu, plan, parts, t, threads):
+def _convolve(source, b, start, out, where, row, relu, plan, parts, threads):
+    share(threads, convolve_share, (source, b, start, out, where, row, relu, plan, parts, threads))
+
+
+@inner_kernel
+def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, threads):
     """The images, or parts of images, of thread t."""
     head, jobs, tiles, segments = unpack(plan)
     bands, grain = max(head[8], parts), 2 if row else 1  # pooled bands have an even number of rows
@@ -204,7 +203,7 @@ def convolve_share(source, b, start, out, where, row, relu, plan, parts, t, thre
                 pool_band(band_out, out[image, 0], where[image, 0], row, relu, low, high, jobs[0])
 
 
-@kernel
+@inner_kernel
 def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, grain):
     """All jobs of one image; of each, only this band of its rows. ``a`` and ``out`` are addresses."""
     steps, b_step = head[6], head[7]
@@ -232,7 +231,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
 
 
-@kernel
+@inner_kernel
 def pool_band(band_out, y, where, row, relu, low, high, job):
     """Pool the rows low to high of a convolution, which stand in ``band_out``, into y (H, W * C)."""
     line, channels = job[6], job[7]
@@ -248,21 +247,16 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
 # --- backward ---
 
 
-@parallel_kernel
-def _convolve_back(
-    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts
-):  # fmt: skip
-    for t in numba.prange(len(partial)):
-        convolve_back_share(
-            grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts,
-            np.int64(t),
-        )  # fmt: skip
-
-
 @kernel
-def convolve_back_share(
-    grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts, t
-):  # fmt: skip
+def _convolve_back(grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts):
+    share(
+        len(partial), convolve_back_share,
+        (grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts),
+    )  # fmt: skip
+
+
+@inner_kernel
+def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts):
     """The images, or parts of images, of thread t: its sums go to partial[t] and sums[t]."""
     head, jobs, tiles, segments = unpack(back)
     down_head, down_jobs, down_tiles, down_segments = unpack(down)
@@ -294,7 +288,7 @@ def convolve_back_share(
         fold(row_sum, sums[t])
 
 
-@kernel
+@inner_kernel
 def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
     """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses."""
     listed = address_of(segments) + 16 * low

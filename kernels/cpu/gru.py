@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, kernel
 from tinynet.kernels.cpu.matmul import bias_grad
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
-    after_zeros,
+    band_of,
     is_plain,
+    place,
     project,
     project_grad,
     state_weight_grad,
+    steps_in_line,
     tiles,
     time_major,
+    weight_in_line,
 )
+from tinynet.kernels.cpu.threads import share
 
 f4 = np.float32
 
@@ -34,25 +38,40 @@ def gru(
     """Gated recurrent unit (Cho et al. 2014), gates r z n, the reset gate after the product."""
     if not is_plain(x, w_ih, w_hh, bias_ih, bias_hh, h0):
         return arrays.gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
-    inputs = project(x, w_ih)
-    inputs += bias_ih
-    hs, gates = np.empty((len(inputs), *h0.shape), f4), np.empty((*inputs.shape[:2], 4 * h0.shape[1]), f4)
-    start = np.broadcast_to(bias_hh, inputs.shape[1:])
-    _gru(inputs, contiguous(start), contiguous(h0), gates, hs, *tiles(w_hh, len(x)))
+    steps, columns = x.shape[1], w_ih.shape[1]
+    hs, gates = np.empty((steps, *h0.shape), f4), np.empty((steps, len(h0), 4 * h0.shape[1]), f4)
+    _gru(
+        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias_ih), contiguous(bias_hh), contiguous(h0),
+        np.empty((steps, len(x), columns), f4), gates, hs, weight_in_line(w_hh), *tiles(len(x), columns),
+    )  # fmt: skip
     return hs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
-@parallel_kernel
-def _gru(inputs, start, h0, gates, hs, weight, blocks, segment, bands):
-    for band in numba.prange(bands):
-        i, j = band * len(h0) // bands, (band + 1) * len(h0) // bands
-        product, h = np.empty_like(start[i:j]), h0[i:j]
-        for t in range(len(hs)):
-            add_product(h, weight, start[i:j], product, blocks, segment)
-            for n in range(i, j):
-                _gru_gates(inputs[t][n], product[n - i], gates[t][n])
-                _gru_state(gates[t][n], h[n - i], hs[t][n])
-            h = hs[t][i:j]
+@kernel
+def _gru(x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands):
+    share(
+        bands, gru_walk,
+        (x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands),
+    )  # fmt: skip
+
+
+@kernel
+def gru_walk(
+    band, x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands,
+):  # fmt: skip
+    """Gates and states of one band of samples, step by step."""
+    i, j = band_of(band, bands, height, len(h0))
+    units, columns = hs.shape[2], len(bias_hh)
+    product, h, before = np.empty((j - i, columns), f4), h0, address_of(h0) + 4 * i * units
+    for t in range(len(hs)):
+        project(x, sample, step, w_ih, bias_ih, inputs, t, i, j, height, table)
+        add_product(
+            before, units, w_hh, address_of(bias_hh), 0, address_of(product), columns, j - i, height, table
+        )
+        for n in range(i, j):
+            _gru_gates(inputs[t, n], product[n - i], gates[t, n])
+            _gru_state(gates[t, n], h[n], hs[t, n])
+        h, before = hs[t], place(hs, t, i)
 
 
 @kernel
@@ -65,6 +84,7 @@ def _gru_gates(inputs, product, gates):
     x_n, p_n = inputs[2 * units :], product[2 * units :]
     for u in range(units):
         h_n[u] = p_n[u]
+    for u in range(units):
         n[u] = tanh(x_n[u] + r[u] * p_n[u])
 
 
@@ -78,36 +98,54 @@ def _gru_state(gates, h_before, h):
 
 def gru_backward(
     grad_hs: np.ndarray, x: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray, h0: np.ndarray, hs: np.ndarray,
-    gates: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    gates: np.ndarray, needs: tuple[bool, ...],
+) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
     if not is_plain(x, grad_hs, w_ih, w_hh, h0, hs, gates):
-        return arrays.gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates)
-    hs, gates, outside = time_major(hs), time_major(gates), after_zeros(grad_hs)
+        return arrays.gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
+    hs, gates = time_major(hs), time_major(gates)
     grad_inputs = np.empty((*hs.shape[:2], w_ih.shape[1]), f4)  # of x @ w_ih + bias_ih
-    grad_states = np.empty(
-        grad_inputs.shape, f4
-    )  # of h @ w_hh + bias_hh: they differ in n, by the reset gate
-    grad_h = outside[-1].copy()
+    grad_states = np.empty_like(grad_inputs)  # of h @ w_hh + bias_hh: they differ in n, by the reset gate
+    grad_h = grad_hs[:, -1].copy()
     _gru_backward(
-        outside, gates, contiguous(h0), hs, grad_inputs, grad_states, grad_h, *tiles(w_hh.T, len(x))
-    )
-    grad_x, grad_w_ih, grad_bias_ih = project_grad(grad_inputs, x, w_ih)
+        *steps_in_line(grad_hs), gates, contiguous(h0), hs, grad_inputs, grad_states, grad_h,
+        weight_in_line(w_hh.T), *tiles(*h0.shape),
+    )  # fmt: skip
+    grad_x, grad_w_ih, grad_bias_ih = project_grad(grad_inputs, x, w_ih, needs)
     grad_w_hh = state_weight_grad(h0, hs, grad_states)
     return grad_x, grad_w_ih, grad_w_hh, grad_bias_ih, bias_grad(grad_states), grad_h
 
 
-@parallel_kernel
-def _gru_backward(outside, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, blocks, segment, bands):
-    for band in numba.prange(bands):
-        i, j = band * len(h0) // bands, (band + 1) * len(h0) // bands
-        for t in range(len(hs) - 1, -1, -1):
-            before = hs[t - 1] if t else h0
-            for n in range(i, j):
-                _gru_gate_grads(gates[t][n], before[n], grad_h[n], grad_inputs[t][n])
-                _gru_state_grads(gates[t][n], grad_inputs[t][n], grad_states[t][n])
-                _pass_by(gates[t][n], grad_h[n], outside[t][n])
-            add_product(grad_states[t][i:j], weight, outside[t][i:j], grad_h[i:j], blocks, segment)
+@kernel
+def _gru_backward(
+    outside, sample, step, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, height, table, bands,
+):  # fmt: skip
+    share(
+        bands, gru_walk_back,
+        (outside, sample, step, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, height, table,
+        bands),
+    )  # fmt: skip
+
+
+@kernel
+def gru_walk_back(
+    band, outside, sample, step, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, height, table,
+    bands,
+):  # fmt: skip
+    """From the gradients of the states to those of the sums under the gates, for one band of samples."""
+    i, j = band_of(band, bands, height, len(h0))
+    units = hs.shape[2]
+    some, nothing = address_of(grad_h) + 4 * i * units, np.zeros(units, f4)
+    for t in range(len(hs) - 1, -1, -1):
+        before = hs[t - 1] if t else h0
+        for n in range(i, j):
+            _gru_gate_grads(gates[t, n], before[n], grad_h[n], grad_inputs[t, n])
+            _gru_state_grads(gates[t, n], grad_inputs[t, n], grad_states[t, n])
+            at = n * sample + (t - 1) * step
+            _pass_by(gates[t, n], grad_h[n], outside[at : at + units] if t else nothing)
+        add_product(
+            place(grad_states, t, i), 3 * units, weight, some, units, some, units, j - i, height, table
+        )
 
 
 @kernel
@@ -134,8 +172,8 @@ def _gru_state_grads(gates, grad_inputs, grad_states):
 
 @kernel
 def _pass_by(gates, grad_h, outside):
-    """Add to ``outside`` what reaches the state before past all products, by the update gate."""
+    """What reaches the state before past all products, by the update gate and from outside."""
     units = len(grad_h)
     z = gates[units : 2 * units]
     for u in range(units):
-        outside[u] += grad_h[u] * z[u]
+        grad_h[u] = grad_h[u] * z[u] + outside[u]

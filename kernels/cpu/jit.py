@@ -1,62 +1,31 @@
 """Compilation of the CPU kernels: lazily, once per machine, and said aloud when it happens.
 
 Numba compiles a function at its first call with new argument types and keeps the machine code in a cache on
-disk. Importing this module must happen before the first parallel call of the process, because it chooses
-the threading layer.
+disk.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import sys
+import types
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numba.core.ccallback
 import numpy as np
-from numba.core import config
+from numba.core.registry import CPUDispatcher
+
+from tinynet.kernels.cpu.threads import thread_count
 
 _said: set[str] = set()
 
 # NaN and infinities must pass through as in NumPy, so only these liberties with floating point are taken.
 _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-
-
-def _choose_threading_layer() -> None:
-    """OpenMP regions cost 1 to 2 us; Numba's own work queue costs 80 and cannot be entered by two threads."""
-    try:
-        with _short_spin():
-            from numba.np.ufunc import omppool  # noqa: F401
-    except ImportError:
-        _say(
-            "no-openmp",
-            "tinynet: libgomp is missing, so parallel CPU kernels are slower (apt install libgomp1)",
-        )
-    else:
-        config.THREADING_LAYER = "omp"
-
-
-@contextmanager
-def _short_spin() -> Iterator[None]:
-    """Have libgomp's idle threads spin for some 30 us before they sleep; it reads this when it is loaded.
-
-    By default they spin for milliseconds. On a machine that other programs use too, that burns the time slice
-    the thread needs for its next region: net (a) was seen to take 62 ms a step in place of 6.
-    """
-    chosen = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
-    if not chosen:
-        os.environ["GOMP_SPINCOUNT"] = "2000"
-    try:
-        yield
-    finally:
-        if not chosen:
-            del os.environ["GOMP_SPINCOUNT"]
 
 
 def _say(key: str, line: str) -> None:
@@ -106,8 +75,15 @@ def _warn_no_cache(error: Exception) -> None:
         )
 
 
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept: the place that Numba found, or None if none can be written."""
+    place = kernel(contiguous).stats.cache_path
+    return None if place is None else Path(place)
+
+
 def _compiled(function: Callable, fastmath: set[str] = _FASTMATH, **options: Any) -> Any:
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **options)(function)
+    _ignore_literals(dispatcher)
     try:
         dispatcher.enable_caching()
         dispatcher._cache = _Cache(dispatcher._cache)
@@ -116,9 +92,38 @@ def _compiled(function: Callable, fastmath: set[str] = _FASTMATH, **options: Any
     return dispatcher
 
 
+def _ignore_literals(dispatcher: Any) -> None:
+    """Have callers with a written number, such as 0, use what is compiled for int64.
+
+    Numba would compile the whole function once more for that number, and everything that it passes it on to.
+    """
+    resolve, plain = dispatcher.get_call_template, numba.types.unliteral
+    dispatcher.get_call_template = lambda args, named: resolve(
+        tuple(map(plain, args)), {name: plain(kind) for name, kind in named.items()}
+    )
+
+
 def kernel(function: Callable) -> Any:
     """Compile for one thread: 0.1 us a call, quick to compile, callable from other kernels."""
     return _compiled(function)
+
+
+def inner_kernel(function: Callable) -> Any:
+    """For what only other kernels call: without the way in from Python it compiles in two thirds of the time.
+
+    A call from Python raises :class:`TypeError`.
+    """
+    dispatcher = _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    dispatcher.__class__ = _Inner
+    return dispatcher
+
+
+class _Inner(CPUDispatcher):
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        name = self.py_func.__name__
+        raise TypeError(
+            f"{name} is an inner kernel: other kernels can call it, Python cannot. Make it a kernel"
+        )
 
 
 def exact_kernel(function: Callable) -> Any:
@@ -126,9 +131,30 @@ def exact_kernel(function: Callable) -> Any:
     return _compiled(function, fastmath={"contract"}, forceinline=True)
 
 
+class _Loop:
+    """A kernel with a loop over ``numba.prange``; where there is one thread, compiled without threads."""
+
+    def __init__(self, function: Callable):
+        self.in_threads = _compiled(function, parallel=True)
+        self.alone = _compiled(_renamed(function, function.__name__ + "_alone"))
+
+    def __call__(self, *args: Any) -> Any:
+        return (self.in_threads if thread_count() > 1 else self.alone)(*args)
+
+
+def _renamed(function: Callable, name: str) -> Callable:
+    """The same function under another name, by which the cache on disk tells the two apart."""
+    twin = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
+    twin.__qualname__ = name
+    return twin
+
+
 def parallel_kernel(function: Callable) -> Any:
-    """Compile with ``numba.prange`` over all threads: 2 us a call, and 2 to 4 times dearer to compile."""
-    return _compiled(function, parallel=True)
+    """Compile with ``numba.prange`` over all threads: 2 us a call, and 2 to 4 times dearer to compile.
+
+    :func:`tinynet.kernels.cpu.threads.share` does the same in a :func:`kernel`, and compiles as quickly.
+    """
+    return _Loop(function)
 
 
 def compiled_callback(function: Callable, signature: Any) -> Any:
@@ -147,6 +173,3 @@ def contiguous(array: Any) -> Any:
     """The array in C order and writable, copied if it is not: kernels are compiled for this one type."""
     array = np.ascontiguousarray(array)
     return array if array.flags.writeable else array.copy()
-
-
-_choose_threading_layer()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
-    after_zeros,
+    band_of,
     is_plain,
+    place,
     project,
     project_grad,
     state_weight_grad,
+    steps_in_line,
     tiles,
     time_major,
+    weight_in_line,
 )
+from tinynet.kernels.cpu.threads import share
 
 f4 = np.float32
 
@@ -28,35 +32,50 @@ def lstm(
     """Long short-term memory (Hochreiter and Schmidhuber 1997), gates i f g o."""
     if not is_plain(x, w_ih, w_hh, bias, h0, c0):
         return arrays.lstm(x, w_ih, w_hh, bias, h0, c0)
-    inputs = project(x, w_ih)
-    gates, hs = np.empty(inputs.shape, f4), np.empty((len(inputs), *h0.shape), f4)
-    cs = np.empty(hs.shape, f4)
-    _lstm(inputs, contiguous(h0), contiguous(c0), contiguous(bias), gates, hs, cs, *tiles(w_hh, len(x)))
+    steps, columns = x.shape[1], w_ih.shape[1]
+    gates = np.empty((steps, len(x), columns), f4)
+    hs, cs = np.empty((steps, *h0.shape), f4), np.empty((steps, *c0.shape), f4)
+    _lstm(
+        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias), contiguous(h0), contiguous(c0), gates, hs,
+        cs, weight_in_line(w_hh), *tiles(len(x), columns),
+    )  # fmt: skip
     return hs.swapaxes(0, 1), cs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
-@parallel_kernel
-def _lstm(inputs, h0, c0, bias, gates, hs, cs, weight, blocks, segment, bands):
-    for band in numba.prange(bands):
-        i, j = band * len(h0) // bands, (band + 1) * len(h0) // bands
-        h, c = h0[i:j], c0[i:j]
-        for t in range(len(hs)):
-            add_product(h, weight, inputs[t][i:j], gates[t][i:j], blocks, segment)
-            for n in range(i, j):
-                _lstm_gates(gates[t][n], bias)
-                _lstm_state(gates[t][n], c[n - i], cs[t][n], hs[t][n])
-            h, c = hs[t][i:j], cs[t][i:j]
+@kernel
+def _lstm(x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
+    share(
+        bands, lstm_walk,
+        (x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands),
+    )  # fmt: skip
 
 
 @kernel
-def _lstm_gates(gates, bias):
-    units = len(bias) // 4
+def lstm_walk(band, x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
+    """Gates and states of one band of samples, step by step."""
+    i, j = band_of(band, bands, height, len(h0))
+    units, columns = hs.shape[2], gates.shape[2]
+    h, c = address_of(h0) + 4 * i * units, c0
+    for t in range(len(hs)):
+        project(x, sample, step, w_ih, bias, gates, t, i, j, height, table)
+        some = place(gates, t, i)
+        add_product(h, units, w_hh, some, columns, some, columns, j - i, height, table)
+        for n in range(i, j):
+            _lstm_gates(gates[t, n])
+            _lstm_state(gates[t, n], c[n], cs[t, n], hs[t, n])
+        h, c = place(hs, t, i), cs[t]
+
+
+@kernel
+def _lstm_gates(gates):
+    units = len(gates) // 4
+    i_f, g, o = gates[: 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
     for u in range(2 * units):
-        gates[u] = sigmoid(gates[u] + bias[u])
-    for u in range(2 * units, 3 * units):
-        gates[u] = tanh(gates[u] + bias[u])
-    for u in range(3 * units, 4 * units):
-        gates[u] = sigmoid(gates[u] + bias[u])
+        i_f[u] = sigmoid(i_f[u])
+    for u in range(units):
+        g[u] = tanh(g[u])
+    for u in range(units):
+        o[u] = sigmoid(o[u])
 
 
 @kernel
@@ -65,35 +84,69 @@ def _lstm_state(gates, c_before, c, h):
     i, f, g, o = gates[:units], gates[units : 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
     for u in range(units):
         c[u] = f[u] * c_before[u] + i[u] * g[u]
+    for u in range(units):
         h[u] = o[u] * tanh(c[u])
 
 
 def lstm_backward(
     grad_hs: np.ndarray, grad_cs: np.ndarray, x: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray,
     h0: np.ndarray, c0: np.ndarray, hs: np.ndarray, cs: np.ndarray, gates: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    needs: tuple[bool, ...],
+) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0."""
     if not is_plain(x, grad_hs, grad_cs, w_ih, w_hh, h0, c0, hs, cs, gates):
-        return arrays.lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates)
+        return arrays.lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
     hs, cs, gates = time_major(hs), time_major(cs), time_major(gates)
-    outside, grad = (after_zeros(grad_hs), after_zeros(grad_cs)), np.empty(gates.shape, f4)
-    grad_h, grad_c = (steps[-1].copy() for steps in outside)
-    _lstm_backward(*outside, gates, contiguous(c0), cs, grad, grad_h, grad_c, *tiles(w_hh.T, len(x)))
-    grad_x, grad_w_ih, grad_bias = project_grad(grad, x, w_ih)
+    grad, grad_h, grad_c = np.empty(gates.shape, f4), grad_hs[:, -1].copy(), grad_cs[:, -1].copy()
+    _lstm_backward(
+        *steps_in_line(grad_hs), *steps_in_line(grad_cs), gates, contiguous(c0), cs, grad, grad_h, grad_c,
+        weight_in_line(w_hh.T), *tiles(*h0.shape),
+    )  # fmt: skip
+    grad_x, grad_w_ih, grad_bias = project_grad(grad, x, w_ih, needs)
     return grad_x, grad_w_ih, state_weight_grad(h0, hs, grad), grad_bias, grad_h, grad_c
 
 
-@parallel_kernel
-def _lstm_backward(grad_hs, grad_cs, gates, c0, cs, grad, grad_h, grad_c, weight, blocks, segment, bands):
-    for band in numba.prange(bands):
-        i, j = band * len(c0) // bands, (band + 1) * len(c0) // bands
-        for t in range(len(cs) - 1, -1, -1):
-            before = cs[t - 1] if t else c0
-            for n in range(i, j):
-                _lstm_output_grad(gates[t][n], cs[t][n], grad_h[n], grad_c[n], grad[t][n])
-                _lstm_state_grad(gates[t][n], before[n], grad_c[n], grad[t][n])
-                _forget(gates[t][n], grad_cs[t][n], grad_c[n])
-            add_product(grad[t][i:j], weight, grad_hs[t][i:j], grad_h[i:j], blocks, segment)
+@kernel
+def _lstm_backward(
+    grad_hs, h_sample, h_step, grad_cs, c_sample, c_step, gates, c0, cs, grad, grad_h, grad_c, weight,
+    height, table, bands,
+):  # fmt: skip
+    share(
+        bands, lstm_walk_back,
+        (grad_hs, h_sample, h_step, grad_cs, c_sample, c_step, gates, c0, cs, grad, grad_h, grad_c,
+        weight, height, table, bands),
+    )  # fmt: skip
+
+
+@kernel
+def lstm_walk_back(
+    band, grad_hs, h_sample, h_step, grad_cs, c_sample, c_step, gates, c0, cs, grad, grad_h, grad_c,
+    weight, height, table, bands,
+):  # fmt: skip
+    """From the gradients of the states to those of the sums under the gates, for one band of samples."""
+    i, j = band_of(band, bands, height, len(c0))
+    units = cs.shape[2]
+    some, nothing = address_of(grad_h) + 4 * i * units, np.zeros(units, f4)
+    for t in range(len(cs) - 1, -1, -1):
+        before = cs[t - 1] if t else c0
+        for n in range(i, j):
+            _lstm_output_grad(gates[t, n], cs[t, n], grad_h[n], grad_c[n], grad[t, n])
+            _lstm_state_grad(gates[t, n], before[n], grad_c[n], grad[t, n])
+            at = n * c_sample + (t - 1) * c_step
+            _forget(gates[t, n], grad_cs[at : at + units] if t else nothing, grad_c[n])
+        start = address_of(grad_hs) + 4 * (i * h_sample + (t - 1) * h_step) if t else address_of(nothing)
+        add_product(
+            place(grad, t, i),
+            4 * units,
+            weight,
+            start,
+            h_sample if t else 0,
+            some,
+            units,
+            j - i,
+            height,
+            table,
+        )
 
 
 @kernel
@@ -101,10 +154,13 @@ def _lstm_output_grad(gates, c, grad_h, grad_c, grad):
     """Through h = o * tanh(c): the gradient of o, and more for c."""
     units = len(c)
     o, grad_o = gates[3 * units :], grad[3 * units :]
+    tanh_c = grad_o  # for the time being
     for u in range(units):
-        tanh_c = tanh(c[u])
-        grad_o[u] = grad_h[u] * tanh_c * o[u] * (f4(1) - o[u])
-        grad_c[u] += grad_h[u] * o[u] * (f4(1) - tanh_c * tanh_c)
+        tanh_c[u] = tanh(c[u])
+    for u in range(units):
+        grad_c[u] += grad_h[u] * o[u] * (f4(1) - tanh_c[u] * tanh_c[u])
+    for u in range(units):
+        grad_o[u] = grad_h[u] * tanh_c[u] * o[u] * (f4(1) - o[u])
 
 
 @kernel

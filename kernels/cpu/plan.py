@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynet.kernels.cpu.jit import kernel
+from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
     ragged: bool  # some tile reads beyond the last column of b
 
 
-@kernel
+@inner_kernel
 def unpack(plan):
     """Head, jobs, blocks and segments of a plan's table."""
     head = plan[:15]

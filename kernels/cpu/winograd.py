@@ -26,13 +26,13 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_padded, new_scratch
 from tinynet.kernels.cpu.halving import call_row
-from tinynet.kernels.cpu.jit import kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers
+from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.tiling import matrix_blocks
 from tinynet.kernels.cpu.transform import (
     ADD,
@@ -123,7 +123,7 @@ def transformed_back(grad: np.ndarray) -> np.ndarray:
     return grad
 
 
-@kernel
+@inner_kernel
 def multiply_planes(a, a_plane, a_row, a_step, depth, b, b_plane, out, out_plane, columns, blocks, add):
     """out[k] = a[k] @ b[k], or added to it, for the 16 places k; ``a``, ``b`` and ``out`` are addresses."""
     nothing = np.zeros(columns, f4)
@@ -140,7 +140,7 @@ def multiply_planes(a, a_plane, a_row, a_step, depth, b, b_plane, out, out_plane
             )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def new_planes(numbers, channels):
     """Room for 16 planes (tiles, channels) of a block, and their distance: not a power of two, so that the 16
     places of a tile do not compete for one set of cache lines."""
@@ -156,19 +156,16 @@ def convolve(
     relu: int, plan: Plan,
 ) -> None:  # fmt: skip
     """Fill y (N, 1, H, W * O): all as in conv.py, rows of pixels as the last axis."""
-    _convolve(
-        x, transformed(weight), start, y, where, loop, relu, *plan[:2], plan.forward, numba.get_num_threads()
-    )
-
-
-@parallel_kernel
-def _convolve(x, u, start, y, where, loop, relu, numbers, head, blocks, threads):
-    for t in numba.prange(threads):
-        convolve_rows(x, u, start, y, where, loop, relu, numbers, head, blocks, np.int64(t), threads)
+    _convolve(x, transformed(weight), start, y, where, loop, relu, *plan[:2], plan.forward, thread_count())
 
 
 @kernel
-def convolve_rows(x, u, start, y, where, loop, relu, numbers, head, blocks, t, threads):
+def _convolve(x, u, start, y, where, loop, relu, numbers, head, blocks, threads):
+    share(threads, convolve_rows, (x, u, start, y, where, loop, relu, numbers, head, blocks, threads))
+
+
+@inner_kernel
+def convolve_rows(t, x, u, start, y, where, loop, relu, numbers, head, blocks, threads):
     """The rows of tiles of thread t, block by block."""
     rows, columns, channels, filters, per_block = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     (v, v_plane), (m, m_plane) = new_planes(numbers, channels), new_planes(numbers, filters)
@@ -202,7 +199,7 @@ def convolve_rows(x, u, start, y, where, loop, relu, numbers, head, blocks, t, t
                 )
 
 
-@kernel
+@inner_kernel
 def map_input(a, head, to, plane, numbers, row):
     """One row of tiles of V = B^T X B; ``a`` is the address of the padded image."""
     line, channels = head[5], numbers[2]
@@ -229,22 +226,19 @@ def convolve_back(
     return transformed_back(partial.sum(axis=0).reshape(16, *weight.shape[2:])) if wants_weight else weight
 
 
-@parallel_kernel
-def _convolve_back(
-    grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights,
-    back,
-):  # fmt: skip
-    for t in numba.prange(len(sums)):
-        convolve_rows_back(
-            grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head,
-            weights, back, np.int64(t),
-        )  # fmt: skip
-
-
 @kernel
+def _convolve_back(
+    grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights, back
+):  # fmt: skip
+    share(
+        len(sums), convolve_rows_back,
+        (grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights, back),
+    )  # fmt: skip
+
+
+@inner_kernel
 def convolve_rows_back(
-    grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights,
-    back, t,
+    t, grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights, back
 ):  # fmt: skip
     """The images of thread t, block by block of rows of tiles."""
     rows, columns, channels, filters, per_block = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
@@ -296,7 +290,7 @@ def convolve_rows_back(
                     take(padded_grad, grad_x[image], head)
 
 
-@kernel
+@inner_kernel
 def take(padded, image, head):
     """Move the inside of a padded copy to an image (D, H, W * C), and leave zeros behind."""
     _, height, numbers = image.shape

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+
+Arrays = Sequence[np.ndarray]
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,32 +54,34 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 def sgd_step(
-    param: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, lr: float, momentum: float,
-    nesterov: bool, weight_decay: float,
+    params: Arrays, grads: Arrays, velocities: Arrays | None, lr: float, momentum: float, nesterov: bool,
+    weight_decay: float,
 ) -> None:  # fmt: skip
     """One step of gradient descent in place."""
-    for i in np.ndindex(*param.shape):
-        p = float(param[i])
-        g = float(grad[i]) + weight_decay * p
-        if velocity is not None:
-            v = momentum * float(velocity[i]) + g
-            velocity[i] = v
-            g = g + momentum * v if nesterov else v
-        param[i] = p - lr * g
+    for k, param in enumerate(params):
+        for i in np.ndindex(*param.shape):
+            p = float(param[i])
+            g = float(grads[k][i]) + weight_decay * p
+            if velocities is not None:
+                v = momentum * float(velocities[k][i]) + g
+                velocities[k][i] = v
+                g = g + momentum * v if nesterov else v
+            param[i] = p - lr * g
 
 
 def adam_step(
-    param: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, lr: float, beta1: float,
-    beta2: float, eps: float, weight_decay: float, decoupled: bool, step: int,
+    params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, lr: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, decoupled: bool, steps: Sequence[int],
 ) -> None:  # fmt: skip
     """One step of Adam, or of AdamW when ``decoupled``, in place."""
-    for i in np.ndindex(*param.shape):
-        p, g = float(param[i]), float(grad[i])
-        if decoupled:
-            p *= 1 - lr * weight_decay
-        else:
-            g += weight_decay * p
-        m = beta1 * float(mean[i]) + (1 - beta1) * g
-        v = beta2 * float(square[i]) + (1 - beta2) * g * g
-        mean[i], square[i] = m, v
-        param[i] = p - lr * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + eps)
+    for param, grad, mean, square, step in zip(params, grads, means, squares, steps):
+        for i in np.ndindex(*param.shape):
+            p, g = float(param[i]), float(grad[i])
+            if decoupled:
+                p *= 1 - lr * weight_decay
+            else:
+                g += weight_decay * p
+            m = beta1 * float(mean[i]) + (1 - beta1) * g
+            v = beta2 * float(square[i]) + (1 - beta2) * g * g
+            mean[i], square[i] = m, v
+            param[i] = p - lr * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + eps)

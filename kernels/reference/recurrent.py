@@ -25,7 +25,7 @@ def rnn(
 
 def rnn_backward(
     grad_hs: np.ndarray, x: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray, h0: np.ndarray, hs: np.ndarray,
-    activation: str,
+    activation: str, needs: tuple[bool, ...],
 ) -> Arrays:  # fmt: skip
     """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0."""
     grads = grad_x, grad_w_ih, grad_w_hh, grad_bias, grad_h0 = _zeros(x, w_ih, w_hh, w_ih[0], h0)
@@ -62,6 +62,7 @@ def lstm(
 def lstm_backward(
     grad_hs: np.ndarray, grad_cs: np.ndarray, x: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray,
     h0: np.ndarray, c0: np.ndarray, hs: np.ndarray, cs: np.ndarray, gates: np.ndarray,
+    needs: tuple[bool, ...],
 ) -> Arrays:  # fmt: skip
     """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0."""
     grads = _zeros(x, w_ih, w_hh, w_ih[0], h0, c0)
@@ -115,7 +116,7 @@ def gru(
 
 def gru_backward(
     grad_hs: np.ndarray, x: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray, h0: np.ndarray, hs: np.ndarray,
-    gates: np.ndarray,
+    gates: np.ndarray, needs: tuple[bool, ...],
 ) -> Arrays:  # fmt: skip
     """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
     grads = _zeros(x, w_ih, w_hh, w_ih[0], w_ih[0], h0)

@@ -18,7 +18,10 @@ from kernel_cases import (
 )
 from numeric import assert_gradients
 
+from tinynet import kernels
+
 KINDS = ["rnn", "lstm", "gru"]
+ALL = (True,) * 6  # every gradient is asked for
 SIZES = {
     "n": st.sampled_from([1, 2, 5, 9]),
     "steps": st.sampled_from([1, 2, 3, 7]),
@@ -62,7 +65,7 @@ def test_relu_rnn_backward_is_the_numeric_derivative(room):
     (hs,) = run(room, "rnn", x, w_ih, w_hh, bias, h0, "relu")
     assert (hs == 0).any() and (hs > 0).any()
     grad_hs = normal(*hs.shape, seed=9)
-    grads = run(room, "rnn_backward", grad_hs, x, w_ih, w_hh, h0, hs, "relu")
+    grads = run(room, "rnn_backward", grad_hs, x, w_ih, w_hh, h0, hs, "relu", ALL)
     inputs = [x, w_ih, w_hh, bias, h0]
     assert_gradients(lambda *a: run(room, "rnn", *a, "relu"), inputs, [grad_hs], grads)
 
@@ -74,8 +77,28 @@ def test_relu_rnn_agrees_with_the_reference(room, dtype):
     args = (x, w_ih, w_hh / 4, bias, h0, "relu")
     (hs,) = wanted = expected("rnn", *args)
     assert_same(run(room, "rnn", *args), wanted, dtype)
-    args = (normal(*hs.shape, dtype=dtype), x, w_ih, w_hh / 4, h0, hs.astype(dtype), "relu")
+    args = (normal(*hs.shape, dtype=dtype), x, w_ih, w_hh / 4, h0, hs.astype(dtype), "relu", ALL)
     assert_same(run(room, "rnn_backward", *args), expected("rnn_backward", *args), dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("room", TESTED)
+def test_gradients_that_are_not_needed_change_no_other(room, kind):
+    *args, needs = recurrent_calls(5, 4, 7, 19)[kind + "_backward"]
+    args = [astype(a, np.float32) for a in args]
+    wanted = run(room, kind + "_backward", *args, needs)
+    weights_only = (False, *needs[1:4], *(i == 4 and kind == "gru" for i in range(4, len(needs))))
+    with kernels.use(room):
+        got = getattr(kernels, kind + "_backward")(*args, weights_only)
+    for grad, same, needed in zip(got, wanted, weights_only, strict=True):
+        assert not needed or np.array_equal(grad, same)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_sequences_wide_enough_to_be_projected_in_several_runs(kind):
+    args = [astype(a, np.float32) for a in soften(recurrent_calls(70, 9, 11, 130)[kind])]
+    for a, b in zip(run("fast", kind, *args), run("numpy", kind, *args), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5)
 
 
 FROM_PYTORCH = {  # states after three steps, and gradients of their sum in x and h0
@@ -109,7 +132,7 @@ def test_values_from_pytorch(room, kind):
     extra = ("tanh",) if kind == "rnn" else ()
     outputs = run(room, kind, x, w_ih, w_hh, *biases, *states, *extra)
     ones = [np.ones((1, 3, 2)), np.zeros((1, 3, 2))][: len(states)]
-    grads = run(room, kind + "_backward", *ones, x, w_ih, w_hh, *states, *outputs, *extra)
+    grads = run(room, kind + "_backward", *ones, x, w_ih, w_hh, *states, *outputs, *extra, ALL)
     wanted_h, wanted_x, wanted_h0 = FROM_PYTORCH[kind]
     np.testing.assert_allclose(outputs[0].ravel(), wanted_h, atol=1e-9)
     np.testing.assert_allclose(grads[0].ravel(), wanted_x, atol=1e-9)

@@ -8,6 +8,7 @@ import pytest
 import tinynet as tn
 from tinynet import nn, optim
 from tinynet.errors import ArgumentError, CheckpointError
+from tinynet.tensor import Tensor
 
 RNG = np.random.default_rng(0)
 START = RNG.standard_normal((5, 3)).astype("float32")
@@ -224,3 +225,83 @@ def test_names():
 def test_names_of_the_other_school(name, text):
     with pytest.raises(AttributeError, match=text):
         getattr(optim, name)
+
+
+# --- many parameters in one call ---
+
+OTHERS = {
+    "plain": lambda a: a,
+    "float64": lambda a: a.astype("float64"),
+    "columns first": np.asfortranarray,
+    "part of another array": lambda a: np.pad(a, 1)[1:-1, 1:-1],
+    "empty": lambda a: a[:0],
+}
+
+
+@pytest.mark.parametrize("room", ["reference", "numpy", "fast"])
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_of_all_kinds_go_together_as_they_go_alone(name, room):
+    make, _ = CASES[name]
+
+    def parameters():
+        small = [Tensor(kind(START.copy()), requires_grad=True) for kind in OTHERS.values()]
+        large = Tensor(np.resize(START, (40_001,)), requires_grad=True)  # worth several threads
+        return [*small, large, Tensor(np.full((), 2, "float32"), requires_grad=True)]
+
+    def step(params, i):
+        for p in params:
+            p.grad = np.resize(GRADS[i], p.shape).astype(p.dtype)
+
+    together, alone = parameters(), parameters()
+    optimizer, each = make(together), [make([p]) for p in alone]
+    for i in range(2):
+        step(together, i)
+        together[0].grad = together[0].grad if i else None  # the first one starts a step later
+        with tn.kernels.use(room):
+            optimizer.step()
+        step(alone, i)
+        with tn.kernels.use("numpy"):
+            for one in each[0 if i else 1 :]:
+                one.step()
+    for p, q in zip(together, alone):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-6)
+    assert optimizer.state_dict()["steps.0"] == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arrays_may_be_exchanged_between_steps(name):
+    make, formula = CASES[name]
+    p = nn.Parameter(START)
+    optimizer = make([p])
+    for g in GRADS:
+        p.data, p.grad = p.data.copy(), np.asfortranarray(g)
+        state = {key: value.copy() if isinstance(value, np.ndarray) else value
+                 for key, value in optimizer.state_dict().items()}  # fmt: skip
+        optimizer.load_state_dict(state)
+        optimizer.step()
+    np.testing.assert_allclose(p.data, formula(GRADS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_parameter_that_cannot_be_written_to_is_an_error():
+    p = nn.Parameter(START)
+    p.data.flags.writeable = False
+    p.grad = GRADS[0]
+    with pytest.raises(ValueError, match="read-only"):
+        optim.Adam([p]).step()
+
+
+def test_without_any_gradient_a_step_does_nothing():
+    p = nn.Parameter(START)
+    for optimizer in (optim.SGD([p], 0.1), optim.Adam([p])):
+        optimizer.step()
+        assert np.array_equal(p.data, START) and "steps.0" not in optimizer.state_dict()
+
+
+def test_one_kernel_call_serves_all_parameters(monkeypatch):
+    calls = []
+    monkeypatch.setattr(tn.kernels, "adam_step", lambda params, *rest: calls.append(len(params)))
+    params = [nn.Parameter(START) for _ in range(9)]
+    for p in params:
+        p.grad = GRADS[0]
+    optim.Adam(params).step()
+    assert calls == [9]

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,32 +85,30 @@ def _numba(name: str) -> Finding:
         text = f"cannot be imported ({error}): no drawn digits, and slower NumPy kernels"
         return Finding(name, "broken", text, "pip install numba")
     llvm = ".".join(map(str, importlib.import_module("llvmlite.binding").llvm_version_info))
-    return Finding(name, "ok", f"{numba.__version__}, LLVM {llvm}, {numba.get_num_threads()} threads")
+    return Finding(name, "ok", f"{numba.__version__}, LLVM {llvm}, {tinynet.threads()} threads")
 
 
 def _threading(name: str) -> Finding:
     """The kernels choose OpenMP when they are loaded, if it is there."""
-    importlib.import_module("tinynet.kernels.cpu.jit")
-    layer = importlib.import_module("numba").config.THREADING_LAYER
-    if layer == "omp":
+    importlib.import_module("tinynet.kernels.cpu.threads")
+    if importlib.import_module("numba").config.THREADING_LAYER == "omp":
         return Finding(name, "ok", "OpenMP")
-    return Finding(
-        name, "missing", "no OpenMP, so parallel kernels are slower", "apt install libgomp1, or the like"
-    )
+    text = "no OpenMP, so the CPU kernels have one thread"
+    return Finding(name, "missing", text, "apt install libgomp1, or the like")
 
 
 def _kernel_cache(name: str) -> Finding:
-    """Where Numba keeps the kernels it compiled: the place that it found itself."""
-    kernel: Any = importlib.import_module("tinynet.kernels.cpu.matmul").multiply_band
-    if kernel.stats.cache_path is None:
+    """Where Numba keeps the kernels it compiled."""
+    folder = importlib.import_module("tinynet.kernels.cpu.jit").cache_folder()
+    if folder is None:
         advice = "set NUMBA_CACHE_DIR to a folder that can be written"
         return Finding(
             name, "missing", "no folder can be written: kernels are compiled in each process", advice
         )
-    files = list(Path(kernel.stats.cache_path).glob("*.nbc"))
+    files = list(folder.glob("*.nbc"))
     size = sum(f.stat().st_size for f in files) / 1e6
     state = f"{len(files)} compiled, {size:.1f} MB" if files else "empty: the first run compiles, once"
-    return Finding(name, "ok", f"{kernel.stats.cache_path}, {state}")
+    return Finding(name, "ok", f"{folder}, {state}")
 
 
 def _cupy(name: str) -> Finding:
@@ -173,24 +171,25 @@ def _mnist(name: str) -> Finding:
 
 
 def _precompile(name: str) -> Finding:
-    """One step of each net of the examples and one drawing: what runs once is compiled and kept."""
-    start = time.perf_counter()
-    steps = sum(_one_step(make) for make in _nets())
-    return Finding(name, "ok", f"kernels of {steps} nets are compiled, {time.perf_counter() - start:.1f} s")
-
-
-def _nets() -> Iterator[Callable[[], Any]]:
+    """Use each net of the examples, on drawn digits: what runs once is compiled and kept."""
     from tinynet import models
 
-    yield from (models.small_cnn, models.wide_cnn, models.row_rnn)
+    start, nets = time.perf_counter(), (models.small_cnn, models.wide_cnn, models.row_rnn)
+    for make in nets:
+        _use(make())
+    return Finding(
+        name, "ok", f"kernels of {len(nets)} nets are compiled, {time.perf_counter() - start:.1f} s"
+    )
 
 
-def _one_step(make: Callable[[], Any]) -> int:
+def _use(model: Any) -> None:
+    """Train and evaluate with the usual batch sizes, for some of which there are kernels of their own."""
     from tinynet import data, training
 
-    trainer = training.Trainer(make(), "adam", "cross_entropy", ["accuracy"])
-    trainer.fit(data.digits(128), batch_size=128, verbose="silent")
-    return trainer.steps
+    trainer, digits = training.Trainer(model, "adam", "cross_entropy", ["accuracy"]), data.digits(256)
+    for batch_size in (32, 64, 128, 256):
+        trainer.fit(digits, batch_size=batch_size, verbose="silent")
+        trainer.evaluate(digits, batch_size=batch_size)
 
 
 _LOOKS: dict[str, Callable[[str], Finding]] = {

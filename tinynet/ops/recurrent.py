@@ -19,7 +19,7 @@ class Rnn(Op):
         return self.hs
 
     def backward(self, grad):
-        return kernels.rnn_backward(grad, *self.inputs, self.hs, self.activation)
+        return kernels.rnn_backward(grad, *self.inputs, self.hs, self.activation, self.needs)
 
 
 def rnn(
@@ -49,7 +49,7 @@ class Lstm(Op):
         zeros = array_module(self.outputs[0]).zeros_like
         grad_hs = zeros(self.outputs[0]) if grad_hs is None else grad_hs  # an output that was not used
         grad_cs = zeros(self.outputs[1]) if grad_cs is None else grad_cs
-        return kernels.lstm_backward(grad_hs, grad_cs, *self.inputs, *self.outputs)
+        return kernels.lstm_backward(grad_hs, grad_cs, *self.inputs, *self.outputs, self.needs)
 
 
 def lstm(
@@ -77,7 +77,7 @@ class Gru(Op):
         return self.hs
 
     def backward(self, grad):
-        return kernels.gru_backward(grad, *self.inputs, self.hs, self.gates)
+        return kernels.gru_backward(grad, *self.inputs, self.hs, self.gates, self.needs)
 
 
 def gru(

@@ -41,20 +41,19 @@ class Adam(Optimizer):
         if eps == 0:
             raise ArgumentError("eps=0 divides by zero where a gradient is zero; 1e-8 is usual")
 
-    def update(self, p: Tensor, state: dict[str, Any]) -> None:
-        state["steps"] += 1
+    def update(self, params: list[Tensor], states: list[dict[str, Any]]) -> None:
         kernels.adam_step(
-            p.data,
-            p.grad,
-            state["mean"],
-            state["square"],
+            [p.data for p in params],
+            [p.grad for p in params],
+            [state["mean"] for state in states],
+            [state["square"] for state in states],
             self.lr,
             self.beta1,
             self.beta2,
             self.eps,
             self.weight_decay,
             self.decoupled,
-            state["steps"],
+            [state["steps"] for state in states],
         )
 
 

@@ -32,17 +32,25 @@ class Optimizer:
             p.grad = None
 
     def step(self) -> None:
-        """Change every parameter that has a gradient."""
+        """Change every parameter that has a gradient, all in one go."""
+        params, states = [], []
         for p, state in zip(self.params, self._state):
             if p.grad is None:
                 continue
             if not state:
                 state.update(self._fresh(p))
-            self.update(p, state)
+            state["steps"] += 1
+            params.append(p)
+            states.append(state)
+        self.update(params, states)
 
-    def update(self, p: Tensor, state: dict[str, Any]) -> None:
-        """Change one parameter in place, with its arrays and the number of steps in ``state``."""
-        raise TypeError(f"{type(self).__name__} defines no update(self, p, state)")
+    def update(self, params: list[Tensor], states: list[dict[str, Any]]) -> None:
+        """Change these parameters in place by their gradients.
+
+        The state of each holds its arrays, named by ``slots``, and in "steps" the number of this step,
+        counted from 1.
+        """
+        raise TypeError(f"{type(self).__name__} defines no update(self, params, states)")
 
     def _fresh(self, p: Tensor) -> dict[str, Any]:
         xp = array_module(p.data)

@@ -36,8 +36,13 @@ class SGD(Optimizer):
         if momentum:
             self.slots = ("velocity",)
 
-    def update(self, p: Tensor, state: dict[str, Any]) -> None:
-        state["steps"] += 1
+    def update(self, params: list[Tensor], states: list[dict[str, Any]]) -> None:
         kernels.sgd_step(
-            p.data, p.grad, state.get("velocity"), self.lr, self.momentum, self.nesterov, self.weight_decay
+            [p.data for p in params],
+            [p.grad for p in params],
+            [state["velocity"] for state in states] if self.slots else None,
+            self.lr,
+            self.momentum,
+            self.nesterov,
+            self.weight_decay,
         )

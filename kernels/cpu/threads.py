@@ -1,0 +1,172 @@
+"""How many threads there are, and sharing the work of a kernel among them.
+
+``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. It calls the loop of
+Numba's OpenMP layer directly: the same 1 to 2 us a call as ``numba.prange``, but compiled as quickly as a
+plain call, in place of 0.5 s and more for each loop. With one thread OpenMP is not touched at all; that is
+what saves a process that was forked from one with running threads, and machines without OpenMP.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+
+def _openmp() -> Any:
+    """Numba's OpenMP layer, or None if libgomp is missing, which is said.
+
+    Its regions cost 1 to 2 us; Numba's own work queue costs 80, and ends a process that enters it twice.
+    """
+    try:
+        with _short_spin():
+            from numba.np.ufunc import omppool
+    except ImportError:
+        missing = "tinynet: libgomp is missing, so the CPU kernels have one thread (apt install libgomp1)"
+        print(missing, file=sys.stderr, flush=True)
+        return None
+    numba.config.THREADING_LAYER = "omp"
+    return omppool
+
+
+@contextmanager
+def _short_spin() -> Iterator[None]:
+    """Have libgomp's idle threads spin for some 30 us before they sleep; it reads this when it is loaded.
+
+    By default they spin for milliseconds. On a machine that other programs use too, that burns the time slice
+    the thread needs for its next region: net (a) was seen to take 62 ms a step in place of 6.
+    """
+    chosen = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
+    if not chosen:
+        os.environ["GOMP_SPINCOUNT"] = "2000"
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["GOMP_SPINCOUNT"]
+
+
+_pool = _openmp()
+_count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS if _pool else 1)
+_forked = False
+
+
+def most_threads() -> tuple[int, str]:
+    """How many threads there can be, and why not more."""
+    if not _pool:
+        return 1, "without the OpenMP library libgomp there is only one (apt install libgomp1)"
+    if _forked:
+        return 1, "a process that was forked has only one, because OpenMP does not survive a fork"
+    return numba.config.NUMBA_NUM_THREADS, "one for each processor core, or as NUMBA_NUM_THREADS says"
+
+
+def thread_count() -> int:
+    """How many threads the kernels use."""
+    return _count.value
+
+
+def set_thread_count(n: int) -> None:
+    """Have the kernels use ``n`` threads, 1 to ``most_threads()[0]``, whichever Python thread calls them."""
+    _count.value = n
+    if _pool:
+        numba.set_num_threads(n)  # of the loops over numba.prange
+
+
+def _after_fork() -> None:
+    """GNU OpenMP does not survive a fork: a child that entered it would hang or be ended."""
+    global _forked
+    _forked, _count.value = True, 1
+
+
+if _pool and hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+# What compiled code finds by name, so that it can be kept on disk: addresses differ from process to process.
+llvmlite.binding.add_symbol("tinynet_threads", ctypes.addressof(_count))
+_never_called = ctypes.addressof(_count)
+llvmlite.binding.add_symbol("tinynet_loop", _pool.parallel_for if _pool else _never_called)
+
+_VOID, _BYTE, _I32, _I64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+_TASK = ir.FunctionType(_VOID, [_BYTE.as_pointer(), _I64.as_pointer(), _I64.as_pointer(), _BYTE])
+_LOOP = ir.FunctionType(
+    _VOID, [_BYTE, _BYTE.as_pointer(), _I64.as_pointer(), _I64.as_pointer(), _BYTE, _I64, _I64, _I32]
+)
+
+
+@intrinsic
+def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
+    """Call ``body(task, *arguments)`` for every task of 0 ... tasks - 1, in threads; ``body`` is a kernel."""
+    given = (types.int64, *map(types.unliteral, arguments))
+    called = typingctx.resolve_function_type(body, given, {})
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        compiled = body.dispatcher.overloads[called.args]
+        context.add_linking_libs([compiled.library])
+        function = _task_function(context, builder.module, compiled.fndesc, values[2].type)
+        failed = _run(context, builder, function, values[0], values[2])
+        with cgutils.if_unlikely(builder, failed):
+            context.call_conv.return_user_exc(builder, MemoryError, ("a CPU kernel found no memory",))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, body, arguments), codegen
+
+
+def _task_function(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
+    """What the loop calls: its first argument is the number of the task, its last one the _environment."""
+    function = ir.Function(module, _TASK, module.get_unique_name("task"))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    task = builder.ptrtoint(builder.load(function.args[0]), _I64)
+    place = builder.bitcast(function.args[3], _environment(arguments).as_pointer())
+    tasks_own = cgutils.unpack_tuple(builder, builder.load(cgutils.gep_inbounds(builder, place, 0, 1)))
+    callee = context.declare_function(module, body)
+    status, _ = context.call_conv.call_function(
+        builder, callee, body.restype, body.argtypes, [task, *tasks_own]
+    )
+    with builder.if_then(status.is_error):
+        builder.store(_I32(1), cgutils.gep_inbounds(builder, place, 0, 0))
+    builder.ret_void()
+    return function
+
+
+def _environment(arguments: ir.Type) -> ir.Type:
+    """What all tasks see: whether one failed, and the arguments."""
+    return ir.LiteralStructType([_I32, arguments])
+
+
+def _run(context: Any, builder: Any, function: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
+    """All tasks, in threads if there are several of both; whether one failed."""
+    place = cgutils.alloca_once(builder, _environment(arguments.type))
+    builder.store(_I32(0), cgutils.gep_inbounds(builder, place, 0, 0))
+    builder.store(arguments, cgutils.gep_inbounds(builder, place, 0, 1))
+    data = builder.bitcast(place, _BYTE)
+    first, n, step = (cgutils.alloca_once(builder, kind) for kind in (_BYTE, _I64, _I64))
+    builder.store(tasks, n)
+    builder.store(_I64(1), step)  # the loop adds 1 to the first "address" for each task
+    threads = builder.load(_external(builder.module))
+    many = builder.and_(builder.icmp_signed(">", threads, _I32(1)), builder.icmp_signed(">", tasks, _I64(1)))
+    with builder.if_else(many) as (parallel, serial):
+        with parallel:
+            builder.store(_BYTE(None), first)
+            loop = cgutils.get_or_insert_function(builder.module, _LOOP, "tinynet_loop")
+            task = builder.bitcast(function, _BYTE)
+            builder.call(loop, [task, first, n, step, data, _I64(0), _I64(1), threads])
+        with serial, cgutils.for_range(builder, tasks, intp=_I64) as each:
+            builder.store(builder.inttoptr(each.index, _BYTE), first)
+            builder.call(function, [first, n, step, data])
+    return builder.icmp_signed("!=", builder.load(cgutils.gep_inbounds(builder, place, 0, 0)), _I32(0))
+
+
+def _external(module: ir.Module) -> ir.GlobalVariable:
+    """The number of threads, which lives outside of all compiled code."""
+    known = module.globals.get("tinynet_threads")
+    return known or ir.GlobalVariable(module, _I32, "tinynet_threads")
