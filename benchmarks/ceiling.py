@@ -6,12 +6,12 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from benchmarks import timing
-from tinynet.kernels.cpu.jit import kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, registers, tile_address
+from tinynet.kernels.cpu.threads import share
 
 _STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
 _COPIES = tuple(4**k for k in range(7, 15))  # bytes moved (read and written): 16 KiB to 256 MiB
@@ -92,8 +92,14 @@ def copy_rate(moved: int, threads: int, budget: float) -> float:
     return moved / best / 1e9
 
 
-@parallel_kernel
+@kernel
 def _copy(source, target, threads):
-    for t in numba.prange(threads):
-        for i in range(t * len(source) // threads, (t + 1) * len(source) // threads):
-            target[i] = source[i]
+    share(threads, _copy_part, (source, target, threads))
+
+
+@inner_kernel
+def _copy_part(t, source, target, threads):
+    first, last = t * len(source) // threads, (t + 1) * len(source) // threads
+    numbers, copies = source[first:last], target[first:last]
+    for i in range(len(numbers)):
+        copies[i] = numbers[i]

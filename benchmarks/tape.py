@@ -42,15 +42,15 @@ class Recorder:
 @contextlib.contextmanager
 def recorded() -> Iterator[list[Call]]:
     """The kernels that are called in this block, with their arguments."""
-    from tinynet import kernels
+    from tinynet.kernels import rooms
 
-    room = kernels._loaded["fast"]
+    room = rooms.loaded["fast"]
     recorder = Recorder(room)
-    kernels._loaded["fast"] = recorder
+    rooms.loaded["fast"] = recorder
     try:
         yield recorder.calls
     finally:
-        kernels._loaded["fast"] = room
+        rooms.loaded["fast"] = room
 
 
 def step_overhead(batch: int, effort: Effort) -> dict[str, Any]:

@@ -14,17 +14,11 @@ the rest of tinynet.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import warnings
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from tinynet.kernels import blocks
 from tinynet.kernels.geometry import Window
+from tinynet.kernels.rooms import block_of, room, room_of, use
 
 Array = Any
 Arrays = Sequence[Any]  # one array for each parameter
@@ -37,70 +31,13 @@ __all__ = [
     "rnn_backward", "room", "scale_shift", "sgd_step", "softmax_cross_entropy", "use",
 ]  # fmt: skip
 
-_ROOMS = {"reference": "reference", "numpy": "arrays", "fast": "cpu"}
-_loaded: dict[str, ModuleType] = {}
-_current = "fast"
-
-
-class use:
-    """Choose the room for NumPy arrays: ``kernels.use("reference")``, or as a ``with`` block."""
-
-    def __init__(self, name: str):
-        global _current
-        if name not in _ROOMS:
-            raise ValueError(f"unknown room {name!r} for kernels; known: {', '.join(_ROOMS)}")
-        self._before, _current = _current, name
-
-    def __enter__(self) -> use:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        global _current
-        _current = self._before
-
-
-def room() -> str:
-    """Name of the room that NumPy arrays use now."""
-    return _current
-
-
-def _room(array: Array) -> ModuleType:
-    name = _current if isinstance(array, np.ndarray) else "cuda"
-    return _loaded.get(name) or _load(name)
-
-
-def _load(name: str) -> ModuleType:
-    folder = _ROOMS.get(name, name)
-    if name == "fast" and not _has_numba():
-        folder = "arrays"
-    _loaded[name] = importlib.import_module(f"tinynet.kernels.{folder}")
-    return _loaded[name]
-
-
-def _block(array: Array, name: str) -> Callable:
-    """A room's own fused kernel, or the same put together from its single kernels."""
-    room = _room(array)
-    own = getattr(room, name, None)  # or a file of the room that has this name
-    return own if callable(own) else functools.partial(getattr(blocks, name), room)
-
-
-def _has_numba() -> bool:
-    try:
-        importlib.import_module("numba")
-    except ImportError as error:
-        warnings.warn(
-            f"Numba cannot be imported ({error}); going on with NumPy kernels, slower", stacklevel=5
-        )
-        return False
-    return True
-
 
 # --- convolution: x (N, *spatial, C), weight (*kernel, C / groups, O), y (N, *out, O) ---
 
 
 def conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """Slide ``weight`` over ``x`` (cross-correlation) and add ``bias`` (O,): y (N, *out, O)."""
-    return _room(x).conv(x, weight, bias, window, groups)
+    return room_of(x).conv(x, weight, bias, window, groups)
 
 
 def conv_input_grad(grad_y: Array, weight: Array, x_shape: tuple, window: Window, groups: int) -> Array:
@@ -108,22 +45,22 @@ def conv_input_grad(grad_y: Array, weight: Array, x_shape: tuple, window: Window
 
     It is also the forward of the transposed convolution.
     """
-    return _room(grad_y).conv_input_grad(grad_y, weight, x_shape, window, groups)
+    return room_of(grad_y).conv_input_grad(grad_y, weight, x_shape, window, groups)
 
 
 def conv_weight_grad(x: Array, grad_y: Array, window: Window, groups: int) -> Array:
     """The adjoint of :func:`conv` in the weight: (*kernel, C / groups, O)."""
-    return _room(x).conv_weight_grad(x, grad_y, window, groups)
+    return room_of(x).conv_weight_grad(x, grad_y, window, groups)
 
 
 def bias_grad(grad_y: Array) -> Array:
     """Sum over all axes but the last: (..., O) to (O,)."""
-    return _room(grad_y).bias_grad(grad_y)
+    return room_of(grad_y).bias_grad(grad_y)
 
 
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product of 2-D arrays, either of which may be a transposed view: (M, K) @ (K, N)."""
-    return _room(a).matmul(a, b)
+    return room_of(a).matmul(a, b)
 
 
 # --- blocks: what usually stands together, in one pass over memory where a room can do that ---
@@ -137,7 +74,7 @@ def conv_block(
     Returns y and, of a pooled block, where each value stood in its window (uint8, 0 to 3 row by row, 4 where
     the ReLU let nothing through); None of others.
     """
-    return _block(x, "conv_block")(x, weight, bias, window, groups, relu, pool)
+    return block_of(x, "conv_block")(x, weight, bias, window, groups, relu, pool)
 
 
 def conv_block_backward(
@@ -148,36 +85,36 @@ def conv_block_backward(
 
     ``where`` is that of the forward. ``y`` is its result if there was a ReLU and no pool, otherwise None.
     """
-    return _block(x, "conv_block_backward")(grad_y, x, weight, y, where, window, groups, needs)
+    return block_of(x, "conv_block_backward")(grad_y, x, weight, y, where, window, groups, needs)
 
 
 def dense(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
     """x (R, F) @ weight (F, U) + bias (U,), then ReLU if ``relu``."""
-    return _block(x, "dense")(x, weight, bias, relu)
+    return block_of(x, "dense")(x, weight, bias, relu)
 
 
 def dense_backward(
     grad_y: Array, x: Array, weight: Array, y: Array | None, needs: tuple[bool, bool, bool]
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of :func:`dense` in x, weight and bias; ``y`` is its result if there was a ReLU."""
-    return _block(x, "dense_backward")(grad_y, x, weight, y, needs)
+    return block_of(x, "dense_backward")(grad_y, x, weight, y, needs)
 
 
 def norm_block(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> tuple[Array, Array, Array]:
     """:func:`batch_norm`, then ReLU if ``relu``; returns y, mean and population variance."""
-    return _block(x, "norm_block")(x, weight, bias, eps, relu)
+    return block_of(x, "norm_block")(x, weight, bias, eps, relu)
 
 
 def norm_block_backward(
     grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float, y: Array | None
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`norm_block` in x, weight and bias; ``y`` is its result if there was a ReLU."""
-    return _block(x, "norm_block_backward")(grad_y, x, weight, mean, var, eps, y)
+    return block_of(x, "norm_block_backward")(grad_y, x, weight, mean, var, eps, y)
 
 
 def scale_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:
     """x (..., C) * scale (C,) + shift (C,), then ReLU if ``relu``."""
-    return _block(x, "scale_shift")(x, scale, shift, relu)
+    return block_of(x, "scale_shift")(x, scale, shift, relu)
 
 
 # --- pooling: x (N, *spatial, C), y (N, *out, C) ---
@@ -189,12 +126,12 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     Padding never wins. Of equal values the first wins; a NaN wins over every number. A window that lies
     wholly in the padding gives -inf. The index is uint8, or int32 where a window has more than 256 places.
     """
-    return _room(x).max_pool(x, window)
+    return room_of(x).max_pool(x, window)
 
 
 def max_pool_backward(grad_y: Array, where: Array, x_shape: tuple, window: Window) -> Array:
     """Give each gradient back to the place that won."""
-    return _room(grad_y).max_pool_backward(grad_y, where, x_shape, window)
+    return room_of(grad_y).max_pool_backward(grad_y, where, x_shape, window)
 
 
 def avg_pool(x: Array, window: Window, count_padding: bool) -> Array:
@@ -202,12 +139,12 @@ def avg_pool(x: Array, window: Window, count_padding: bool) -> Array:
 
     A window that lies wholly in the padding gives 0.
     """
-    return _room(x).avg_pool(x, window, count_padding)
+    return room_of(x).avg_pool(x, window, count_padding)
 
 
 def avg_pool_backward(grad_y: Array, x_shape: tuple, window: Window, count_padding: bool) -> Array:
     """Share each gradient equally among the places of its window."""
-    return _room(grad_y).avg_pool_backward(grad_y, x_shape, window, count_padding)
+    return room_of(grad_y).avg_pool_backward(grad_y, x_shape, window, count_padding)
 
 
 # --- normalisation ---
@@ -219,14 +156,14 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     x (..., C), weight and bias (C,); returns y, mean (C,), population variance (C,). Of an empty batch mean
     and variance are 0.
     """
-    return _room(x).batch_norm(x, weight, bias, eps)
+    return room_of(x).batch_norm(x, weight, bias, eps)
 
 
 def batch_norm_backward(
     grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batch_norm` in x, weight and bias."""
-    return _room(x).batch_norm_backward(grad_y, x, weight, mean, var, eps)
+    return room_of(x).batch_norm_backward(grad_y, x, weight, mean, var, eps)
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -234,14 +171,14 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
 
     Returns y (R, F), and mean (R,) and population variance (R,) of the rows.
     """
-    return _room(x).layer_norm(x, weight, bias, eps)
+    return room_of(x).layer_norm(x, weight, bias, eps)
 
 
 def layer_norm_backward(
     grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` in x, weight and bias."""
-    return _room(x).layer_norm_backward(grad_y, x, weight, mean, var, eps)
+    return room_of(x).layer_norm_backward(grad_y, x, weight, mean, var, eps)
 
 
 # --- recurrent layers: x (N, T, F), h (N, U); gates side by side along the last axis ---
@@ -252,7 +189,7 @@ def rnn(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: 
 
     w_ih (F, U), w_hh (U, U), bias (U,), h0 (N, U).
     """
-    return _room(x).rnn(x, w_ih, w_hh, bias, h0, activation)
+    return room_of(x).rnn(x, w_ih, w_hh, bias, h0, activation)
 
 
 def rnn_backward(
@@ -263,7 +200,7 @@ def rnn_backward(
 
     Of what ``needs`` (one entry per gradient) does not ask for, a room may return None.
     """
-    return _room(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation, needs)
+    return room_of(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation, needs)
 
 
 def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) -> tuple[Array, Array, Array]:
@@ -272,7 +209,7 @@ def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) 
     w_ih (F, 4U), w_hh (U, 4U), bias (4U,), h0 and c0 (N, U).
     Returns h (N, T, U), c (N, T, U) and the activated gates (N, T, 4U) that the backward needs.
     """
-    return _room(x).lstm(x, w_ih, w_hh, bias, h0, c0)
+    return room_of(x).lstm(x, w_ih, w_hh, bias, h0, c0)
 
 
 def lstm_backward(
@@ -283,7 +220,7 @@ def lstm_backward(
 
     ``needs`` as in :func:`rnn_backward`.
     """
-    return _room(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
+    return room_of(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
 
 
 def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: Array) -> tuple[Array, Array]:
@@ -292,7 +229,7 @@ def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: 
     n = tanh(x @ W_n + b_n + r * (h @ U_n + c_n)), h' = (1 - z) * n + z * h. w_ih (F, 3U), w_hh (U, 3U),
     biases (3U,). Returns h (N, T, U) and what the backward needs (N, T, 4U): r, z, n, h @ U_n + c_n.
     """
-    return _room(x).gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
+    return room_of(x).gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
 
 
 def gru_backward(
@@ -300,7 +237,7 @@ def gru_backward(
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:  # fmt: skip
     """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0; ``needs`` as in rnn_backward."""
-    return _room(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
+    return room_of(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
 
 
 # --- loss, element by element, optimiser steps ---
@@ -312,7 +249,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     Returns the losses (R,) and the probabilities (R, K), from which the gradient is p - onehot. A row that
     holds +inf or NaN gives NaN.
     """
-    return _room(logits).softmax_cross_entropy(logits, labels)
+    return room_of(logits).softmax_cross_entropy(logits, labels)
 
 
 def dropout(x: Array, rate: float, key: int) -> Array:
@@ -329,12 +266,12 @@ def dropout(x: Array, rate: float, key: int) -> Array:
 
     ``mix`` is lowbias32 (Wellons 2018, "Prospecting for hash functions"). At rate 0 everything is kept.
     """
-    return _room(x).dropout(x, rate, key)
+    return room_of(x).dropout(x, rate, key)
 
 
 def erf(x: Array) -> Array:
     """The Gauss error function of each element: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
-    return _room(x).erf(x)
+    return room_of(x).erf(x)
 
 
 def sgd_step(
@@ -347,7 +284,7 @@ def sgd_step(
     is None when momentum is 0.
     """
     if params:
-        _room(params[0]).sgd_step(params, grads, velocities, lr, momentum, nesterov, weight_decay)
+        room_of(params[0]).sgd_step(params, grads, velocities, lr, momentum, nesterov, weight_decay)
 
 
 def adam_step(
@@ -362,6 +299,6 @@ def adam_step(
     lists hold one array, and the number of the step, from 1, for each parameter.
     """
     if params:
-        _room(params[0]).adam_step(
+        room_of(params[0]).adam_step(
             params, grads, means, squares, lr, beta1, beta2, eps, weight_decay, decoupled, steps
         )

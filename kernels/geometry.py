@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 
@@ -24,10 +25,15 @@ class Window(NamedTuple):
 
     def output_shape(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Number of window positions: (padded - extent) // stride + 1 along each axis."""
-        return tuple(
-            (s + before + after - e) // step + 1
-            for s, (before, after), e, step in zip(spatial, self.padding, self.extent, self.stride)
-        )
+        return _output_shape(self, tuple(spatial))
 
     def padded_shape(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(s + before + after for s, (before, after) in zip(spatial, self.padding))
+
+
+@functools.lru_cache(maxsize=512)  # every call of a layer asks, and the same few windows come back
+def _output_shape(window: Window, spatial: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(
+        (s + before + after - e) // step + 1
+        for s, (before, after), e, step in zip(spatial, window.padding, window.extent, window.stride)
+    )

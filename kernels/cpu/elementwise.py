@@ -7,14 +7,13 @@ branches; from infinities they give the limits, from NaN NaN. Largest relative e
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays
-from tinynet.kernels.cpu.jit import contiguous, exact_kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, exact_kernel, inner_kernel, kernel
+from tinynet.kernels.cpu.threads import share, tasks_for
 
 f4 = np.float32
-_BLOCK = 1 << 13  # elements a thread takes at a time; fewer than two blocks are not worth waking the threads
 
 
 @exact_kernel
@@ -102,12 +101,18 @@ def erf(x: np.ndarray) -> np.ndarray:
     if x.dtype != np.float32 or x.size == 0:
         return arrays.erf(x)
     y = np.empty(x.shape, np.float32)
-    _erf(contiguous(x).reshape(-1), y.reshape(-1))
+    _erf(contiguous(x).reshape(-1), y.reshape(-1), tasks_for(x.size, x.size))
     return y
 
 
-@parallel_kernel
-def _erf(x, y):
-    for block in numba.prange((len(x) + _BLOCK - 1) // _BLOCK):
-        for i in range(block * _BLOCK, min(block * _BLOCK + _BLOCK, len(x))):
-            y[i] = erf_of(x[i])
+@kernel
+def _erf(x, y, tasks):
+    share(tasks, _erf_part, (x, y, tasks))
+
+
+@inner_kernel
+def _erf_part(task, x, y, tasks):
+    first, last = task * len(x) // tasks, (task + 1) * len(x) // tasks
+    source, target = x[first:last], y[first:last]
+    for i in range(len(source)):
+        target[i] = erf_of(source[i])

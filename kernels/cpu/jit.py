@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,6 @@ import numba
 import numba.core.ccallback
 import numpy as np
 from numba.core.registry import CPUDispatcher
-
-from tinynet.kernels.cpu.threads import thread_count
 
 _said: set[str] = set()
 
@@ -129,32 +126,6 @@ class _Inner(CPUDispatcher):
 def exact_kernel(function: Callable) -> Any:
     """For formulas that lean on rounding: terms keep the order written. Becomes part of its caller."""
     return _compiled(function, fastmath={"contract"}, forceinline=True)
-
-
-class _Loop:
-    """A kernel with a loop over ``numba.prange``; where there is one thread, compiled without threads."""
-
-    def __init__(self, function: Callable):
-        self.in_threads = _compiled(function, parallel=True)
-        self.alone = _compiled(_renamed(function, function.__name__ + "_alone"))
-
-    def __call__(self, *args: Any) -> Any:
-        return (self.in_threads if thread_count() > 1 else self.alone)(*args)
-
-
-def _renamed(function: Callable, name: str) -> Callable:
-    """The same function under another name, by which the cache on disk tells the two apart."""
-    twin = types.FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
-    twin.__qualname__ = name
-    return twin
-
-
-def parallel_kernel(function: Callable) -> Any:
-    """Compile with ``numba.prange`` over all threads: 2 us a call, and 2 to 4 times dearer to compile.
-
-    :func:`tinynet.kernels.cpu.threads.share` does the same in a :func:`kernel`, and compiles as quickly.
-    """
-    return _Loop(function)
 
 
 def compiled_callback(function: Callable, signature: Any) -> Any:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import exp
-from tinynet.kernels.cpu.jit import contiguous, exact_kernel, kernel, parallel_kernel
-
-_LARGE = 1 << 15  # numbers from which on it pays to wake the other threads
-_BLOCK = 1 << 10  # numbers a thread takes at a time, in whole rows
+from tinynet.kernels.cpu.jit import contiguous, exact_kernel, inner_kernel, kernel
+from tinynet.kernels.cpu.threads import share, tasks_for
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,28 +17,26 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     if logits.dtype != np.float32 or logits.size == 0:
         return arrays.softmax_cross_entropy(logits, labels)
     losses, probabilities = np.empty(len(logits), np.float32), np.empty(logits.shape, np.float32)
-    run = _softmax_rows if logits.size < _LARGE else _softmax_blocks
-    run(contiguous(logits), contiguous(labels.astype(np.int64, copy=False)), losses, probabilities)
+    labels = contiguous(labels.astype(np.int64, copy=False))
+    _softmax(contiguous(logits), labels, losses, probabilities, tasks_for(len(logits), logits.size))
     return losses, probabilities
 
 
-@parallel_kernel
-def _softmax_blocks(logits, labels, losses, probabilities):
-    rows = max(1, _BLOCK // logits.shape[1])
-    for block in numba.prange((len(logits) + rows - 1) // rows):
-        i, j = block * rows, (block + 1) * rows
-        _softmax_rows(logits[i:j], labels[i:j], losses[i:j], probabilities[i:j])
-
-
 @kernel
-def _softmax_rows(logits, labels, losses, probabilities):
+def _softmax(logits, labels, losses, probabilities, tasks):
+    share(tasks, _softmax_rows, (logits, labels, losses, probabilities, tasks))
+
+
+@inner_kernel
+def _softmax_rows(task, logits, labels, losses, probabilities, tasks):
     """All exponentials in one run, because rows of few classes are too short for vector instructions."""
-    _subtract_top(logits, labels, losses, probabilities)
-    _exponentials(probabilities.reshape(-1))
-    _divide_by_total(losses, probabilities)
+    i, j = task * len(logits) // tasks, (task + 1) * len(logits) // tasks
+    _subtract_top(logits[i:j], labels[i:j], losses[i:j], probabilities[i:j])
+    _exponentials(probabilities[i:j].reshape(-1))
+    _divide_by_total(losses[i:j], probabilities[i:j])
 
 
-@kernel
+@inner_kernel
 def _subtract_top(logits, labels, losses, shifted):
     for r in range(len(logits)):
         top = logits[r, 0]
@@ -52,13 +47,13 @@ def _subtract_top(logits, labels, losses, shifted):
         losses[r] = shifted[r, labels[r]]
 
 
-@kernel
+@inner_kernel
 def _exponentials(x):
     for i in range(len(x)):
         x[i] = exp(x[i])
 
 
-@kernel
+@inner_kernel
 def _divide_by_total(losses, powers):
     for r in range(len(powers)):
         total = np.float32(0)

@@ -12,17 +12,17 @@ from __future__ import annotations
 import functools
 import math
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays, blocks
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.threads import share, tasks_for
 
 _STRIDE = 512  # numbers in a stride, more only when one pixel has more channels
 _SAMPLES = 64  # pixels from which a first idea of the mean is taken
 _LEAST, _MOST = 1 << 14, 1 << 17  # numbers in a block: worth a thread's while; few enough to add in float32
 _BLOCKS = 32  # as many blocks unless these limits say otherwise
-_ROW_BLOCKS = 64  # into how many blocks the rows of layer norm are cut
+_ROW_BLOCKS = 64  # into at most so many blocks layer norm cuts its rows where it sums over them
 
 f4 = np.float32
 
@@ -71,12 +71,12 @@ def norm_block_backward(
     x, grad_y, count = contiguous(x), contiguous(grad_y), x.size // x.shape[-1]
     flat = grad_y.reshape(-1), (grad_y if y is None else contiguous(y)).reshape(-1), y is None
     # sums of dy and of dy * (x - mean), dy counting where the ReLU is open
-    total, product = _sums(_grads, _grads_of_block, x, *flat, _table(x, mean)[0])
+    total, product = _sums(_grads, x, *flat, _table(x, mean)[0])
     inverse = 1 / np.sqrt(var + np.float64(eps))
     # dx = slope * (dy - sum(dy) / n - (x - mean) / std^2 * sum(dy * (x - mean)) / n)
     table = _table(x, mean, weight * inverse, total / count, inverse**2 * product / count)
     grad_x = np.empty(x.shape, f4)
-    _in_blocks(_apply_grad, _apply_grad_to_block, x.reshape(-1), *flat, grad_x.reshape(-1), table)
+    _apply_grad(x.reshape(-1), *flat, grad_x.reshape(-1), table, _edges(x.size, table.shape[1]))
     return grad_x, (product * inverse).astype(f4), total.astype(f4)
 
 
@@ -90,8 +90,8 @@ def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool)
 def _scaled(x: np.ndarray, mean, slope: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
     """(x - mean) * slope + bias, clipped at zero if ``relu``."""
     y = np.empty(x.shape, f4)
-    lines, floor = (x.reshape(-1), y.reshape(-1)), f4(0 if relu else -np.inf)
-    _in_blocks(_apply, _apply_to_block, *lines, floor, _table(x, mean, slope, bias))
+    table, floor = _table(x, mean, slope, bias), f4(0 if relu else -np.inf)
+    _apply(x.reshape(-1), y.reshape(-1), floor, table, _edges(x.size, table.shape[1]))
     return y
 
 
@@ -112,25 +112,13 @@ def _edges(size: int, stride: int) -> np.ndarray:
     return np.minimum(np.arange(blocks + 1) * strides // blocks * stride, size)
 
 
-def _sums(parallel, serial, x: np.ndarray, *operands) -> np.ndarray:
+def _sums(run, x: np.ndarray, *operands) -> np.ndarray:
     """Two sums for each channel (2, C) in float64; the last of the operands is laid out along a stride."""
     length = operands[-1].size
     edges = _edges(x.size, length)
     partial = np.zeros((len(edges) - 1, 2, length), f4)
-    if len(partial) > 1:
-        parallel(x.reshape(-1), *operands, partial, edges)
-    else:  # one block is not worth waking the other threads
-        serial(x.reshape(-1), *operands, partial[0])
+    run(x.reshape(-1), *operands, partial, edges)
     return partial.sum(axis=0, dtype=np.float64).reshape(2, -1, x.shape[-1]).sum(axis=1)
-
-
-def _in_blocks(parallel, serial, *operands) -> None:
-    """Run a kernel over all blocks of its arrays; the last of the operands is a table."""
-    edges = _edges(operands[0].size, operands[-1].shape[1])
-    if len(edges) > 2:
-        parallel(*operands, edges)
-    else:
-        serial(*operands)
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,22 +129,20 @@ def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     pixels = x.reshape(-1, x.shape[-1])
     near = pixels[:: len(pixels) // _SAMPLES | 1].mean(axis=0)  # an odd step visits all columns of an image
-    total, squares = _sums(_moments, _moments_of_block, x, _table(x, near)[0]) / len(pixels)
+    total, squares = _sums(_moments, x, _table(x, near)[0]) / len(pixels)
     return near + total, np.maximum(squares - total**2, 0)
 
 
-@parallel_kernel
-def _moments(x, near, partial, edges):
-    for b in numba.prange(len(partial)):
-        i, j = edges[b], edges[b + 1]
-        _moments_of_block(x[i:j], near, partial[b])
-
-
 @kernel
-def _moments_of_block(x, near, sums):
+def _moments(x, near, partial, edges):
+    share(len(partial), _moments_of_block, (x, near, partial, edges))
+
+
+@inner_kernel
+def _moments_of_block(b, x, near, partial, edges):
     """Sums of x - near and of its square."""
-    total, squares = sums[0], sums[1]
-    for first in range(0, len(x), len(near)):
+    total, squares = partial[b, 0], partial[b, 1]
+    for first in range(edges[b], edges[b + 1], len(near)):
         stride = x[first : first + len(near)]
         for c in range(len(stride)):
             d = stride[c] - near[c]
@@ -164,35 +150,31 @@ def _moments_of_block(x, near, sums):
             squares[c] += d * d
 
 
-@parallel_kernel
-def _apply(x, y, floor, table, edges):
-    for b in numba.prange(len(edges) - 1):
-        i, j = edges[b], edges[b + 1]
-        _apply_to_block(x[i:j], y[i:j], floor, table)
-
-
 @kernel
-def _apply_to_block(x, y, floor, table):
+def _apply(x, y, floor, table, edges):
+    share(len(edges) - 1, _apply_to_block, (x, y, floor, table, edges))
+
+
+@inner_kernel
+def _apply_to_block(b, x, y, floor, table, edges):
     mean, slope, bias = table[0], table[1], table[2]
-    for i in range(0, len(x), len(mean)):
+    for i in range(edges[b], edges[b + 1], len(mean)):
         source, target = x[i : i + len(mean)], y[i : i + len(mean)]
         for c in range(len(source)):
             value = (source[c] - mean[c]) * slope[c] + bias[c]
             target[c] = floor if value < floor else value
 
 
-@parallel_kernel
-def _grads(x, grad_y, y, plain, mean, partial, edges):
-    for b in numba.prange(len(partial)):
-        i, j = edges[b], edges[b + 1]
-        _grads_of_block(x[i:j], grad_y[i:j], y[i:j], plain, mean, partial[b])
-
-
 @kernel
-def _grads_of_block(x, grad_y, y, plain, mean, sums):
+def _grads(x, grad_y, y, plain, mean, partial, edges):
+    share(len(partial), _grads_of_block, (x, grad_y, y, plain, mean, partial, edges))
+
+
+@inner_kernel
+def _grads_of_block(b, x, grad_y, y, plain, mean, partial, edges):
     """Sums of dy and of dy * (x - mean), where y > 0 or where it is plain that the gradient passes."""
-    total, product = sums[0], sums[1]
-    for i in range(0, len(x), len(mean)):
+    total, product = partial[b, 0], partial[b, 1]
+    for i in range(edges[b], edges[b + 1], len(mean)):
         j = i + len(mean)
         source, grads, outputs = x[i:j], grad_y[i:j], y[i:j]
         for c in range(len(source)):
@@ -201,17 +183,15 @@ def _grads_of_block(x, grad_y, y, plain, mean, sums):
             product[c] += g * (source[c] - mean[c])
 
 
-@parallel_kernel
-def _apply_grad(x, grad_y, y, plain, grad_x, table, edges):
-    for b in numba.prange(len(edges) - 1):
-        i, j = edges[b], edges[b + 1]
-        _apply_grad_to_block(x[i:j], grad_y[i:j], y[i:j], plain, grad_x[i:j], table)
-
-
 @kernel
-def _apply_grad_to_block(x, grad_y, y, plain, grad_x, table):
+def _apply_grad(x, grad_y, y, plain, grad_x, table, edges):
+    share(len(edges) - 1, _apply_grad_to_block, (x, grad_y, y, plain, grad_x, table, edges))
+
+
+@inner_kernel
+def _apply_grad_to_block(b, x, grad_y, y, plain, grad_x, table, edges):
     mean, slope, level, tilt = table[0], table[1], table[2], table[3]
-    for i in range(0, len(x), len(mean)):
+    for i in range(edges[b], edges[b + 1], len(mean)):
         j = i + len(mean)
         source, grads, outputs, target = x[i:j], grad_y[i:j], y[i:j], grad_x[i:j]
         for c in range(len(source)):
@@ -229,7 +209,8 @@ def layer_norm(
     if not _all_float32(x, weight, bias) or x.size == 0:
         return arrays.layer_norm(x, weight, bias, eps)
     y, mean, var = np.empty(x.shape, f4), np.empty(len(x), f4), np.empty(len(x), f4)
-    _layer_norm(contiguous(x), y, contiguous(weight), contiguous(bias), mean, var, f4(eps))
+    operands = contiguous(x), y, contiguous(weight), contiguous(bias), mean, var
+    _layer_norm(*operands, f4(eps), tasks_for(len(x), x.size))
     return y, mean, var
 
 
@@ -240,23 +221,28 @@ def layer_norm_backward(
     if not _all_float32(grad_y, x, weight, mean, var) or x.size == 0:
         return arrays.layer_norm_backward(grad_y, x, weight, mean, var, eps)
     grad_x = np.empty(x.shape, f4)
-    partial = np.zeros((min(_ROW_BLOCKS, len(x)), 2, x.shape[1]), f4)
+    partial = np.zeros((min(_ROW_BLOCKS, tasks_for(len(x), x.size)), 2, x.shape[1]), f4)
     operands = (contiguous(a) for a in (grad_y, x, weight, mean))
     _layer_norm_backward(*operands, 1 / np.sqrt(var + f4(eps)), grad_x, partial)
     grad_weight, grad_bias = partial.sum(axis=0, dtype=np.float64).astype(f4)
     return grad_x, grad_weight, grad_bias
 
 
-@parallel_kernel
-def _layer_norm(x, y, weight, bias, mean, var, eps):
-    for r in numba.prange(len(x)):
+@kernel
+def _layer_norm(x, y, weight, bias, mean, var, eps, tasks):
+    share(tasks, _normalise_rows, (x, y, weight, bias, mean, var, eps, tasks))
+
+
+@inner_kernel
+def _normalise_rows(task, x, y, weight, bias, mean, var, eps, tasks):
+    for r in range(task * len(x) // tasks, (task + 1) * len(x) // tasks):
         mean[r], var[r] = _row_moments(x[r])
         slope = f4(1) / math.sqrt(var[r] + eps)
         for c in range(x.shape[1]):
             y[r, c] = (x[r, c] - mean[r]) * slope * weight[c] + bias[c]
 
 
-@kernel
+@inner_kernel
 def _row_moments(x):
     count = f4(len(x))
     shift, total, squares = f4(0), f4(0), f4(0)
@@ -270,15 +256,18 @@ def _row_moments(x):
     return shift + total / count, (squares - total * total / count) / count
 
 
-@parallel_kernel
-def _layer_norm_backward(grad_y, x, weight, mean, inverse, grad_x, partial):
-    blocks = len(partial)
-    for b in numba.prange(blocks):
-        for r in range(b * len(x) // blocks, (b + 1) * len(x) // blocks):
-            _row_grads(grad_y[r], x[r], weight, mean[r], inverse[r], grad_x[r], partial[b, 0], partial[b, 1])
-
-
 @kernel
+def _layer_norm_backward(grad_y, x, weight, mean, inverse, grad_x, partial):
+    share(len(partial), _grads_of_rows, (grad_y, x, weight, mean, inverse, grad_x, partial))
+
+
+@inner_kernel
+def _grads_of_rows(b, grad_y, x, weight, mean, inverse, grad_x, partial):
+    for r in range(b * len(x) // len(partial), (b + 1) * len(x) // len(partial)):
+        _row_grads(grad_y[r], x[r], weight, mean[r], inverse[r], grad_x[r], partial[b, 0], partial[b, 1])
+
+
+@inner_kernel
 def _row_grads(grad_y, x, weight, mean, inverse, grad_x, grad_weight, grad_bias):
     total, product = f4(0), f4(0)
     for c in range(len(x)):

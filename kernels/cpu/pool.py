@@ -14,14 +14,14 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.blocks import HALVING
 from tinynet.kernels.cpu.halving import call_row, row_address
-from tinynet.kernels.cpu.jit import contiguous, kernel, parallel_kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of
+from tinynet.kernels.cpu.threads import share, tasks_for
 from tinynet.kernels.geometry import Window
 
 # Columns of the table of taps: output row r sees, through the tap, input row r * stride + down (and depth
@@ -75,11 +75,13 @@ def max_pool(x: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
     plan = _plan(x.shape[1:-1], window)
     shape = (len(x), *plan.out, x.shape[-1])
     y, where = np.empty(shape, np.float32), np.empty(shape, np.uint8 if len(plan.taps) <= 256 else np.int32)
+    lines = _rows(x), _rows(y), _rows(where)
+    tasks = tasks_for(len(lines[1]), x.size)
     if _is_halving(window):
         sizes = x.shape[1], y.shape[1], x.shape[-1]
-        _max_pool_halving(_rows(x), _rows(y), _rows(where), *sizes, row_address(1, x.shape[-1]))
+        _max_pool_halving(*lines, *sizes, row_address(1, x.shape[-1]), tasks)
     else:
-        _max_pool(_rows(x), _rows(y), _rows(where), plan.taps, plan.grid)
+        _max_pool(*lines, plan.taps, plan.grid, tasks)
     return y, where
 
 
@@ -90,13 +92,14 @@ def max_pool_backward(
     if not _is_plain(grad_y):
         return arrays.max_pool_backward(grad_y, where, x_shape, window)
     grad_x = np.empty(x_shape, np.float32)
+    lines = _rows(grad_y), _rows(where), _rows(grad_x)
+    tasks = tasks_for(len(lines[2]), grad_x.size)
     if _is_halving(window):
         sizes = x_shape[1], grad_y.shape[1], x_shape[-1]
-        loop = row_address(0, x_shape[-1])
-        _max_pool_halving_backward(_rows(grad_y), _rows(where), _rows(grad_x), *sizes, loop)
+        _max_pool_halving_backward(*lines, *sizes, row_address(0, x_shape[-1]), tasks)
     else:
         plan = _plan(tuple(x_shape[1:-1]), window)
-        _max_pool_backward(_rows(grad_y), _rows(where), _rows(grad_x), plan.taps, plan.grid)
+        _max_pool_backward(*lines, plan.taps, plan.grid, tasks)
     return grad_x
 
 
@@ -106,7 +109,8 @@ def avg_pool(x: np.ndarray, window: Window, count_padding: bool) -> np.ndarray:
         return arrays.avg_pool(x, window, count_padding)
     plan = _plan(x.shape[1:-1], window)
     y = np.empty((len(x), *plan.out, x.shape[-1]), np.float32)
-    _avg_pool(_rows(x), _rows(y), _divisor(plan, count_padding), plan.taps, plan.grid)
+    lines, divisor = (_rows(x), _rows(y)), _divisor(plan, count_padding)
+    _avg_pool(*lines, divisor, plan.taps, plan.grid, tasks_for(len(lines[1]), x.size))
     return y
 
 
@@ -118,9 +122,10 @@ def avg_pool_backward(
         return arrays.avg_pool_backward(grad_y, x_shape, window, count_padding)
     plan = _plan(tuple(x_shape[1:-1]), window)
     divisor = _divisor(plan, count_padding)  # (out depth * out height, out width)
-    share = grad_y.reshape(len(grad_y), *divisor.shape, -1) / divisor[..., None]
+    each = grad_y.reshape(len(grad_y), *divisor.shape, -1) / divisor[..., None]
     grad_x = np.empty(x_shape, np.float32)
-    _avg_pool_backward(_rows(share), _rows(grad_x), plan.taps, plan.grid)
+    lines = _rows(each), _rows(grad_x)
+    _avg_pool_backward(*lines, plan.taps, plan.grid, tasks_for(len(lines[1]), grad_x.size))
     return grad_x
 
 
@@ -131,7 +136,7 @@ def _divisor(plan: _Plan, count_padding: bool) -> np.ndarray:
 # --- any window ---
 
 
-@kernel
+@inner_kernel
 def _input_row(row, tap, grid):
     """The input row that an output row sees through a tap; -1 for padding."""
     depth, height, out_depth, out_height = grid[0], grid[1], grid[3], grid[4]
@@ -141,7 +146,7 @@ def _input_row(row, tap, grid):
     return (row // (out_height * out_depth) * depth + d) * height + h if inside else -1
 
 
-@kernel
+@inner_kernel
 def _output_row(row, tap, grid):
     """The output row that sees an input row through a tap; -1 if there is none."""
     depth, height, out_depth, out_height = grid[0], grid[1], grid[3], grid[4]
@@ -152,7 +157,7 @@ def _output_row(row, tap, grid):
     return (row // (height * depth) * out_depth + d // grid[6]) * out_height + h // grid[7]
 
 
-@kernel
+@inner_kernel
 def _spans(tap, channels, stride):
     """How a tap walks along a row: (runs, numbers per run, output start, input start, input step).
 
@@ -165,11 +170,16 @@ def _spans(tap, channels, stride):
     return pixels, channels, start, source, stride * channels
 
 
-@parallel_kernel
-def _max_pool(x, y, where, taps, grid):
+@kernel
+def _max_pool(x, y, where, taps, grid, tasks):
+    share(tasks, _max_pool_rows, (x, y, where, taps, grid, tasks))
+
+
+@inner_kernel
+def _max_pool_rows(task, x, y, where, taps, grid, tasks):
     """Taps from last to first, each taking over from equals, so that of equal values the first stays."""
     channels = x.shape[1] // grid[2]
-    for row in numba.prange(len(y)):
+    for row in range(task * len(y) // tasks, (task + 1) * len(y) // tasks):
         y[row] = -np.inf
         where[row] = 0
         for t in range(len(taps) - 1, -1, -1):
@@ -178,7 +188,7 @@ def _max_pool(x, y, where, taps, grid):
                 _take_larger(x[source], y[row], where[row], t, _spans(taps[t], channels, grid[8]))
 
 
-@kernel
+@inner_kernel
 def _take_larger(x, y, where, t, spans):
     runs, count, to, of, step = spans
     for i in range(runs):
@@ -190,10 +200,15 @@ def _take_larger(x, y, where, t, spans):
             where[o] = t if wins else at
 
 
-@parallel_kernel
-def _max_pool_backward(grad_y, where, grad_x, taps, grid):
+@kernel
+def _max_pool_backward(grad_y, where, grad_x, taps, grid, tasks):
+    share(tasks, _max_pool_backward_rows, (grad_y, where, grad_x, taps, grid, tasks))
+
+
+@inner_kernel
+def _max_pool_backward_rows(task, grad_y, where, grad_x, taps, grid, tasks):
     channels = grad_x.shape[1] // grid[2]
-    for row in numba.prange(len(grad_x)):
+    for row in range(task * len(grad_x) // tasks, (task + 1) * len(grad_x) // tasks):
         grad_x[row] = 0
         for t in range(len(taps)):
             source = _output_row(row, taps[t], grid)
@@ -201,7 +216,7 @@ def _max_pool_backward(grad_y, where, grad_x, taps, grid):
                 _add_where(grad_y[source], where[source], t, grad_x[row], _spans(taps[t], channels, grid[8]))
 
 
-@kernel
+@inner_kernel
 def _add_where(grad_y, where, t, grad_x, spans):
     runs, count, of, to, step = spans
     for i in range(runs):
@@ -211,10 +226,15 @@ def _add_where(grad_y, where, t, grad_x, spans):
             grad_x[np.uint64(to + i * step + c)] += g if at == t else np.float32(0)
 
 
-@parallel_kernel
-def _avg_pool(x, y, divisor, taps, grid):
+@kernel
+def _avg_pool(x, y, divisor, taps, grid, tasks):
+    share(tasks, _avg_pool_rows, (x, y, divisor, taps, grid, tasks))
+
+
+@inner_kernel
+def _avg_pool_rows(task, x, y, divisor, taps, grid, tasks):
     channels = x.shape[1] // grid[2]
-    for row in numba.prange(len(y)):
+    for row in range(task * len(y) // tasks, (task + 1) * len(y) // tasks):
         y[row] = 0
         for t in range(len(taps)):
             source = _input_row(row, taps[t], grid)
@@ -223,7 +243,7 @@ def _avg_pool(x, y, divisor, taps, grid):
         _divide_pixels(y[row], divisor[row % len(divisor)], channels)
 
 
-@kernel
+@inner_kernel
 def _add_from(x, y, spans):
     runs, count, to, of, step = spans
     for i in range(runs):
@@ -231,44 +251,54 @@ def _add_from(x, y, spans):
             y[np.uint64(to + i * count + c)] += x[np.uint64(of + i * step + c)]
 
 
-@kernel
+@inner_kernel
 def _divide_pixels(y, divisor, channels):
     for w in range(len(divisor)):
         for c in range(channels):
             y[np.uint64(w * channels + c)] /= divisor[w]
 
 
-@parallel_kernel
-def _avg_pool_backward(share, grad_x, taps, grid):
+@kernel
+def _avg_pool_backward(each, grad_x, taps, grid, tasks):
+    share(tasks, _avg_pool_backward_rows, (each, grad_x, taps, grid, tasks))
+
+
+@inner_kernel
+def _avg_pool_backward_rows(task, each, grad_x, taps, grid, tasks):
     channels = grad_x.shape[1] // grid[2]
-    for row in numba.prange(len(grad_x)):
+    for row in range(task * len(grad_x) // tasks, (task + 1) * len(grad_x) // tasks):
         grad_x[row] = 0
         for t in range(len(taps)):
             source = _output_row(row, taps[t], grid)
             if source >= 0:
-                _add_to(grad_x[row], share[source], _spans(taps[t], channels, grid[8]))
+                _add_to(grad_x[row], each[source], _spans(taps[t], channels, grid[8]))
 
 
-@kernel
-def _add_to(grad_x, share, spans):
+@inner_kernel
+def _add_to(grad_x, each, spans):
     runs, count, of, to, step = spans
     for i in range(runs):
         for c in range(count):
-            grad_x[np.uint64(to + i * step + c)] += share[np.uint64(of + i * count + c)]
+            grad_x[np.uint64(to + i * step + c)] += each[np.uint64(of + i * count + c)]
 
 
 # --- 2 x 2 windows side by side: each input pixel belongs to one window, or to none at an odd edge ---
 
 
-@parallel_kernel
-def _max_pool_halving(x, y, where, height, out_height, channels, loop):
-    for row in numba.prange(len(y)):
-        source = row // out_height * height + 2 * (row % out_height)
-        halve(x[source], x[source + 1], y[row], where[row], channels, loop)
-
-
 @kernel
-def halve(above, below, values, places, channels, loop):
+def _max_pool_halving(x, y, where, height, out_height, channels, loop, tasks):
+    share(tasks, _halve_rows, (x, y, where, height, out_height, channels, loop, tasks))
+
+
+@inner_kernel
+def _halve_rows(task, x, y, where, height, out_height, channels, loop, tasks):
+    for row in range(task * len(y) // tasks, (task + 1) * len(y) // tasks):
+        source = row // out_height * height + 2 * (row % out_height)
+        _halve(x[source], x[source + 1], y[row], where[row], channels, loop)
+
+
+@inner_kernel
+def _halve(above, below, values, places, channels, loop):
     """One row of windows, by the loop of halving.py."""
     call_row(
         loop,
@@ -277,13 +307,18 @@ def halve(above, below, values, places, channels, loop):
     )  # fmt: skip
 
 
-@parallel_kernel
-def _max_pool_halving_backward(grad_y, where, grad_x, height, out_height, channels, loop):
-    for row in numba.prange(len(grad_x)):
+@kernel
+def _max_pool_halving_backward(grad_y, where, grad_x, height, out_height, channels, loop, tasks):
+    share(tasks, _halve_backward_rows, (grad_y, where, grad_x, height, out_height, channels, loop, tasks))
+
+
+@inner_kernel
+def _halve_backward_rows(task, grad_y, where, grad_x, height, out_height, channels, loop, tasks):
+    for row in range(task * len(grad_x) // tasks, (task + 1) * len(grad_x) // tasks):
         image, h = row // height, row % height
         if h >= 2 * out_height:
             grad_x[row] = 0
         elif h % 2 == 0:
             source = image * out_height + h // 2
-            halve(grad_x[row], grad_x[row + 1], grad_y[source], where[source], channels, loop)
+            _halve(grad_x[row], grad_x[row + 1], grad_y[source], where[source], channels, loop)
             grad_x[row : row + 2, 2 * grad_y.shape[1] :] = 0

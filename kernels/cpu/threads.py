@@ -1,9 +1,10 @@
 """How many threads there are, and sharing the work of a kernel among them.
 
 ``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. It calls the loop of
-Numba's OpenMP layer directly: the same 1 to 2 us a call as ``numba.prange``, but compiled as quickly as a
-plain call, in place of 0.5 s and more for each loop. With one thread OpenMP is not touched at all; that is
-what saves a process that was forked from one with running threads, and machines without OpenMP.
+Numba's OpenMP layer directly: the same 1 to 2 us a call as Numba's own parallel loops, but compiled as
+quickly as a plain call, in place of 0.5 s and more for each loop. With one thread or one task OpenMP is not
+touched at all; with one thread, that saves a process that was forked from one with running threads, and
+machines without OpenMP.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 
-def _openmp() -> Any:
+def _load_openmp() -> Any:
     """Numba's OpenMP layer, or None if libgomp is missing, which is said.
 
     Its regions cost 1 to 2 us; Numba's own work queue costs 80, and ends a process that enters it twice.
@@ -34,7 +35,6 @@ def _openmp() -> Any:
         missing = "tinynet: libgomp is missing, so the CPU kernels have one thread (apt install libgomp1)"
         print(missing, file=sys.stderr, flush=True)
         return None
-    numba.config.THREADING_LAYER = "omp"
     return omppool
 
 
@@ -55,14 +55,14 @@ def _short_spin() -> Iterator[None]:
             del os.environ["GOMP_SPINCOUNT"]
 
 
-_pool = _openmp()
-_count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS if _pool else 1)
+openmp = _load_openmp()
+_count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS if openmp else 1)
 _forked = False
 
 
 def most_threads() -> tuple[int, str]:
     """How many threads there can be, and why not more."""
-    if not _pool:
+    if not openmp:
         return 1, "without the OpenMP library libgomp there is only one (apt install libgomp1)"
     if _forked:
         return 1, "a process that was forked has only one, because OpenMP does not survive a fork"
@@ -77,8 +77,15 @@ def thread_count() -> int:
 def set_thread_count(n: int) -> None:
     """Have the kernels use ``n`` threads, 1 to ``most_threads()[0]``, whichever Python thread calls them."""
     _count.value = n
-    if _pool:
-        numba.set_num_threads(n)  # of the loops over numba.prange
+
+
+def tasks_for(rows: int, numbers: int) -> int:
+    """Into how many tasks to cut so many rows of so many numbers in all, whatever the number of threads.
+
+    A task has some thousand numbers, few enough for the nearest cache. Below some ten thousand in all, waking
+    the other threads costs more than they save: that is one task.
+    """
+    return min(rows, numbers >> 12) if numbers >= 1 << 15 else 1
 
 
 def _after_fork() -> None:
@@ -87,13 +94,13 @@ def _after_fork() -> None:
     _forked, _count.value = True, 1
 
 
-if _pool and hasattr(os, "register_at_fork"):
+if openmp and hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 # What compiled code finds by name, so that it can be kept on disk: addresses differ from process to process.
 llvmlite.binding.add_symbol("tinynet_threads", ctypes.addressof(_count))
 _never_called = ctypes.addressof(_count)
-llvmlite.binding.add_symbol("tinynet_loop", _pool.parallel_for if _pool else _never_called)
+llvmlite.binding.add_symbol("tinynet_loop", openmp.parallel_for if openmp else _never_called)
 
 _VOID, _BYTE, _I32, _I64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 _TASK = ir.FunctionType(_VOID, [_BYTE.as_pointer(), _I64.as_pointer(), _I64.as_pointer(), _BYTE])

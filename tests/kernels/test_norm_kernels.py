@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from kernel_cases import DTYPES, EPS, ROOMS, TESTED, assert_same, expected, normal, run, wave
 from numeric import assert_gradients
 
+import tinynet as tn
+
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=3)
 FEATURES = st.sampled_from([1, 4, 7, 16, 19])
 AXES = st.lists(st.integers(1, 6), min_size=0, max_size=4)  # before the features: 1 to 5 axes in all
@@ -196,10 +198,10 @@ def test_norm_block_beside_a_large_mean_keeps_its_digits(shape):
 
 @pytest.fixture
 def one_thread():
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    before = tn.threads()
+    tn.threads(1)
     yield
-    numba.set_num_threads(before)
+    tn.threads(before)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this machine has one thread")
@@ -208,7 +210,7 @@ def test_the_number_of_threads_changes_no_bit_of_norm_block(shape, one_thread):
     operands = arrays_of(shape)
     fixed = (operands[0], *operands[2:], True)
     alone = forward_and_backward("fast", *operands, True) + run("fast", "scale_shift", *fixed)
-    numba.set_num_threads(2)
+    tn.threads(2)
     both = forward_and_backward("fast", *operands, True) + run("fast", "scale_shift", *fixed)
     for a, b in zip(both, alone):
         np.testing.assert_array_equal(a, b)

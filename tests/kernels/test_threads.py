@@ -123,6 +123,11 @@ def add_to_all(tasks, counts, number):
     share(tasks, add_one, (counts, number))
 
 
+@pytest.mark.parametrize("rows, numbers, tasks", [(9, (1 << 15) - 1, 1), (9, 1 << 15, 8), (3, 1 << 20, 3)])
+def test_into_how_many_tasks_work_is_cut(rows, numbers, tasks):
+    assert pool.tasks_for(rows, numbers) == tasks
+
+
 @inner_kernel
 def ask_too_much(task, counts):
     counts[task] = np.empty(1 << 60, np.float32)[0]

@@ -2,13 +2,13 @@
 
 from fractions import Fraction
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cpu_conv import at_a_guard_page, close
 
+import tinynet as tn
 from tinynet.kernels import Window, arrays, blocks, cpu
 from tinynet.kernels.cpu import winograd
 from tinynet.kernels.cpu.transform import INPUT, INPUT_BACK, MATRICES, OUTPUT, OUTPUT_BACK
@@ -90,17 +90,17 @@ def test_only_what_is_asked_for_is_computed(needs):
 def test_the_forward_is_the_same_for_any_number_of_threads_and_the_backward_repeats():
     x, w, g = random(5, 26, 26, 32), random(3, 3, 32, 64), random(5, 24, 24, 64, seed=1)
     none = window(0, 0, 0, 0)
-    before = numba.get_num_threads()
+    before = tn.threads()
     results = []
     try:
         for threads in sorted({1, before}):
-            numba.set_num_threads(threads)
+            tn.threads(threads)
             results.append(cpu.conv(x, w, None, none, 1))
             first = cpu.conv_block_backward(g, x, w, None, None, none, 1, ALL)
             again = cpu.conv_block_backward(g, x, w, None, None, none, 1, ALL)
             assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     finally:
-        numba.set_num_threads(before)
+        tn.threads(before)
     assert all(np.array_equal(results[0], y) for y in results)
 
 

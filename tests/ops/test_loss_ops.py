@@ -49,6 +49,14 @@ def test_cross_entropy_is_minus_the_log_of_the_softmax_at_the_label():
     assert ops.cross_entropy(x, LABELS, reduction="sum").item() == pytest.approx(expected.sum())
 
 
+@pytest.mark.parametrize("target", [LABELS, np.eye(3)[LABELS]])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_and_its_reduction_are_one_operation(target, reduction):
+    x = logits()
+    node = ops.cross_entropy(x, target, reduction=reduction).node
+    assert node.name.endswith("CrossEntropy") and node.sources[0][0] is x
+
+
 def test_labels_may_have_any_integer_dtype_and_any_shape():
     x = np.stack([logits().data] * 2)
     for dtype in ("uint8", "int16", "int32", "int64"):

@@ -90,8 +90,7 @@ def _numba(name: str) -> Finding:
 
 def _threading(name: str) -> Finding:
     """The kernels choose OpenMP when they are loaded, if it is there."""
-    importlib.import_module("tinynet.kernels.cpu.threads")
-    if importlib.import_module("numba").config.THREADING_LAYER == "omp":
+    if importlib.import_module("tinynet.kernels.cpu.threads").openmp:
         return Finding(name, "ok", "OpenMP")
     text = "no OpenMP, so the CPU kernels have one thread"
     return Finding(name, "missing", text, "apt install libgomp1, or the like")

@@ -82,35 +82,50 @@ def _column_hint(pred: tuple[int, ...], target: tuple[int, ...]) -> str:
 
 
 class CrossEntropy(Op):
-    """-log softmax(logits)[label] of each row, times its weight; the slope is softmax(logits) - onehot."""
+    """-log softmax(logits)[label] of each row, times its weight; the slope is softmax(logits) - onehot.
 
-    def forward(self, logits, *, labels, weight):
+    Their sum divided by ``divisor`` is computed in the same step, or nothing of it when that is None.
+    """
+
+    def forward(self, logits, *, labels, weight, divisor):
         losses, self.probabilities = kernels.softmax_cross_entropy(logits, labels)
-        self.labels, self.weight = labels, weight
-        if weight is None:
-            return losses
-        return array_module(losses).where(weight > 0, losses, 0) * weight  # inf without weight is nothing
+        self.labels, self.weight, self.divisor = labels, weight, divisor
+        if weight is not None:  # inf without weight is nothing
+            losses = array_module(losses).where(weight > 0, losses, 0) * weight
+        return losses if divisor is None else losses.sum() / divisor
 
     def backward(self, grad):
-        scale = grad if self.weight is None else grad * self.weight
-        grad_logits = self.probabilities * scale[:, None]
-        grad_logits[array_module(grad).arange(len(scale)), self.labels] -= scale
+        scale = _per_row(grad, self.divisor)
+        if self.weight is not None:
+            scale = scale * self.weight[:, None]
+        grad_logits = self.probabilities * scale
+        grad_logits[array_module(grad).arange(len(self.labels)), self.labels] -= scale[:, 0]
         return grad_logits
 
 
 class SoftCrossEntropy(Op):
-    """-sum(target * log softmax(logits)) for each row; the slope is sum(target) softmax(logits) - target."""
+    """-sum(target * log softmax(logits)) for each row; the slope is sum(target) softmax(logits) - target.
 
-    def forward(self, logits, *, target):
+    ``divisor`` as in :class:`CrossEntropy`.
+    """
+
+    def forward(self, logits, *, target, divisor):
         xp = array_module(logits)
         shifted = logits - logits.max(axis=-1, keepdims=True)
         self.logs = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
-        self.target = target
-        return -(target * self.logs).sum(axis=-1)
+        self.target, self.divisor = target, divisor
+        losses = -(target * self.logs).sum(axis=-1)
+        return losses if divisor is None else losses.sum() / divisor
 
     def backward(self, grad):
         total = self.target.sum(axis=-1, keepdims=True)
-        return (array_module(grad).exp(self.logs) * total - self.target) * grad[:, None]
+        softmax = array_module(grad).exp(self.logs)
+        return (softmax * total - self.target) * _per_row(grad, self.divisor)
+
+
+def _per_row(grad: Array, divisor: float | None) -> Array:
+    """The gradient of each row's loss: (R, 1), or (1, 1) when it is the same for all."""
+    return grad.reshape(-1, 1) if divisor is None else grad.reshape(1, 1) / divisor
 
 
 def cross_entropy(
@@ -141,14 +156,14 @@ def cross_entropy(
     rows = logits if logits.ndim == 2 else reshape(logits, -1, logits.shape[-1])
     weights = None if class_weight is None else _class_weights(class_weight, logits)
     if array.dtype.kind == "f":
-        losses, total = _against_probabilities(rows, logits, array, weights, label_smoothing, ignore_index)
+        op, how, total = _against_probabilities(logits, array, weights, label_smoothing, ignore_index)
     else:
         labels = class_labels("cross_entropy", array, logits, ignore_index)
-        losses, total = _against_labels(rows, labels, weights, label_smoothing, ignore_index)
+        op, how, total = _against_labels(rows, labels, weights, label_smoothing, ignore_index)
     warn_of_probabilities("cross_entropy", rows.data)
     if reduction == "none":
-        return reshape(losses, logits.shape[:-1])
-    return sum_over(losses) / total if reduction == "mean" else sum_over(losses)
+        return reshape(op.apply(rows, **how, divisor=None), logits.shape[:-1])
+    return op.apply(rows, **how, divisor=total if reduction == "mean" else 1)
 
 
 def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
@@ -162,24 +177,27 @@ def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
     return weights
 
 
+# The operation for the rows of logits, its settings, and what the mean divides the sum of the losses by.
+Chosen = tuple[type[Op], dict[str, Any], float]
+
+
 def _against_probabilities(
-    rows: Tensor, logits: Tensor, target: Array, weights: Array | None, smoothing: float, ignore: int | None
-) -> tuple[Tensor, float]:
-    """The losses of all rows, and what to divide their sum by for the mean."""
+    logits: Tensor, target: Array, weights: Array | None, smoothing: float, ignore: int | None
+) -> Chosen:
     if ignore is not None:
         raise ArgumentError("ignore_index goes with integer labels; this target holds probabilities")
     target = class_probabilities("cross_entropy", target, logits)
     if smoothing:
         target = (1 - smoothing) * target + smoothing / target.shape[-1]
-    return SoftCrossEntropy.apply(rows, target=target if weights is None else target * weights), len(target)
+    return SoftCrossEntropy, {"target": target if weights is None else target * weights}, len(target)
 
 
 def _against_labels(
     rows: Tensor, labels: Array, weights: Array | None, smoothing: float, ignore: int | None
-) -> tuple[Tensor, float]:
-    """The losses of all rows, and what to divide their sum by for the mean; 1 when no row counts."""
+) -> Chosen:
+    """The mean divides by 1 when no row counts."""
     if weights is None and ignore is None and not smoothing:
-        return CrossEntropy.apply(rows, labels=labels, weight=None), len(labels)
+        return CrossEntropy, {"labels": labels, "weight": None}, len(labels)
     xp, (r, k) = array_module(labels), rows.shape
     counts = xp.ones(r, bool) if ignore is None else labels != ignore
     labels = labels * counts
@@ -187,10 +205,10 @@ def _against_labels(
     weight = weights[labels] * counts
     total = float(weight.sum()) or 1.0
     if not smoothing:
-        return CrossEntropy.apply(rows, labels=labels, weight=weight), total
+        return CrossEntropy, {"labels": labels, "weight": weight}, total
     target = counts[:, None] * (weights * (smoothing / k))
     target[xp.arange(r), labels] += (1 - smoothing) * weight
-    return SoftCrossEntropy.apply(rows, target=target), total
+    return SoftCrossEntropy, {"target": target}, total
 
 
 class BceWithLogits(Op):
