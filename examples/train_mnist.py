@@ -52,8 +52,9 @@ def main(args: argparse.Namespace) -> int:
     train = runs.open_data(args.data, "train", args.samples, args.seed)
     test = runs.open_data(args.data, "test", args.samples)
     if args.augment:
-        affine = transforms.RandomAffine(rotation=10, shear=0.1, scale=0.1, shift=1)
-        train = train.with_transform(transforms.Compose([affine, transforms.ElasticDeformation()]), args.seed)
+        elastic = transforms.ElasticDeformation(alpha=20, sigma=4)
+        affine = transforms.RandomAffine(rotation=10, shear=0.1, scale=0.1, shift=0.5)
+        train = train.with_transform(transforms.Compose([elastic, affine]), args.seed)
 
     model = runs.make_model(NETS[args.net]).build((28, 28, 1)).to(args.device)
     optimizer = optim.get(args.optimizer)(model.parameters(), lr=args.lr)
