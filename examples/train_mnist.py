@@ -27,7 +27,7 @@ def options() -> argparse.ArgumentParser:
         "--net", choices=NETS, default="small", help="how many filters: 8 and 16, or 32 and 64"
     )
     parser.add_argument("--augment", action="store_true", help="warp the training digits, for the real MNIST")
-    parser.add_argument("--epochs", type=int, metavar="N", default=7)
+    parser.add_argument("--epochs", type=int, metavar="N", default=10)
     parser.add_argument("--batch-size", type=int, metavar="N", default=128)
     parser.add_argument("--lr", type=float, default=0.002, help="the highest learning rate, after warming up")
     parser.add_argument("--optimizer", default="adam", help="adam, adamw or sgd")
