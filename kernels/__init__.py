@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinynet.kernels.geometry import Window
+from tinynet.kernels.products import precision
 from tinynet.kernels.rooms import block_of, room, room_of, use
 
 Array = Any
@@ -27,8 +28,8 @@ __all__ = [
     "Window", "adam_step", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward", "bias_grad",
     "conv", "conv_block", "conv_block_backward", "conv_input_grad", "conv_weight_grad", "dense",
     "dense_backward", "dropout", "erf", "gru", "gru_backward", "layer_norm", "layer_norm_backward", "lstm",
-    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "rnn",
-    "rnn_backward", "room", "scale_shift", "sgd_step", "softmax_cross_entropy", "use",
+    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "precision",
+    "rnn", "rnn_backward", "room", "scale_shift", "sgd_step", "softmax_cross_entropy", "use",
 ]  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """Convolution, with bias, ReLU and pooling, and all its gradients in float32, by register tiles.
 
-Each thread takes whole images, or parts of them when there are fewer images than threads, and goes down an
+The images, or parts of them when there are fewer than threads, are cut into shares; a thread goes down an
 image in bands of a few rows, small enough for the nearest cache. Forward, for every band:
 
     copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU) -> pool -> write
 
 Backward, the gradient of a band is led back through pool and ReLU into a padded scratch first, and the
 gradients of weights, bias and input are then made from it while it is near. Weight gradients are summed per
-thread and added up at the end in a fixed order, so results are equal bit for bit for a given number of
+share and added up at the end in a fixed order, so results are equal bit for bit for a given number of
 threads. What the tiles are, and which numbers they meet, is in microkernel.py and plan.py. Other dtypes go to
 the whole-array room.
 """
@@ -30,7 +30,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
-from tinynet.kernels.cpu.threads import share, thread_count
+from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.geometry import Window
 
 f4 = np.float32
@@ -91,8 +91,8 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     grad_x = np.empty(x.shape, f4) if needs[0] else None
     if grad_y.size == 0 or x.size == 0:
         return _no_gradients(grad_x, weight, needs)
-    threads, parts = _shares(len(x))
-    sums = np.zeros((threads, weight.shape[-1] if needs[2] else 0), np.float64)
+    shares, parts = _shares(len(x), weight.size)
+    sums = np.zeros((shares, weight.shape[-1] if needs[2] else 0), np.float64)
     places, loop = _pooling(0, where, weight.shape[-1])
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
@@ -154,10 +154,10 @@ def _with_slack(b, plan: Plan):
     return row
 
 
-def _shares(images: int) -> tuple[int, int]:
-    """How many threads work, and into how many parts each image is cut for them."""
+def _shares(images: int, sums: int = 0) -> tuple[int, int]:
+    """Into how many shares the work is cut, and into how many parts each image is for that."""
     threads = thread_count()
-    return threads, -(-threads // images)
+    return max(shares_for(images, sums), threads), -(-threads // images)
 
 
 def _pooling(forward: int, where, channels: int):
@@ -168,10 +168,10 @@ def _pooling(forward: int, where, channels: int):
 def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
         places, row = _pooling(1, where, out.shape[-1])
-        threads, parts = _shares(len(out))
+        shares, parts = _shares(len(out))
         _convolve(
             _in_rows(source), _with_slack(b, plan), start, _in_rows(out), places, row, int(relu), plan.table,
-            parts, threads,
+            parts, shares,
         )  # fmt: skip
 
 
@@ -179,19 +179,19 @@ def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
 
 
 @kernel
-def _convolve(source, b, start, out, where, row, relu, plan, parts, threads):
-    share(threads, convolve_share, (source, b, start, out, where, row, relu, plan, parts, threads))
+def _convolve(source, b, start, out, where, row, relu, plan, parts, shares):
+    share(shares, convolve_share, (source, b, start, out, where, row, relu, plan, parts, shares))
 
 
 @inner_kernel
-def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, threads):
-    """The images, or parts of images, of thread t."""
+def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shares):
+    """The images, or parts of images, of share t."""
     head, jobs, tiles, segments = unpack(plan)
     bands, grain = max(head[8], parts), 2 if row else 1  # pooled bands have an even number of rows
     scratch, band_out = new_scratch(head), np.empty(0, f4)
     if row:
         band_out = np.empty(2 * (jobs[0, 9] // 2 // bands + 1) * jobs[0, 6], f4)
-    for task in range(t * len(source) * parts // threads, (t + 1) * len(source) * parts // threads):
+    for task in range(t * len(source) * parts // shares, (t + 1) * len(source) * parts // shares):
         image, part, filled = task // parts, task % parts, 0
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, jobs[0, 9], grain)
@@ -257,7 +257,7 @@ def _convolve_back(grad_y, y, where, row, x, turned, back, down, grad_x, partial
 
 @inner_kernel
 def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts):
-    """The images, or parts of images, of thread t: its sums go to partial[t] and sums[t]."""
+    """The images, or parts of images, of share t: its sums go to partial[t] and sums[t]."""
     head, jobs, tiles, segments = unpack(back)
     down_head, down_jobs, down_tiles, down_segments = unpack(down)
     input_rows = down_jobs[0, 9] if len(down_jobs) else 0

@@ -82,13 +82,13 @@ def _sorted(params: Arrays, grads: Arrays, first: Arrays, second: Arrays) -> tup
 def _table(rows: list[tuple]) -> tuple[np.ndarray, int]:
     """Where the elements of each parameter begin and end, counted over all, and the addresses of its arrays.
 
-    Also among how many threads to share them out.
+    Also into how many shares to cut them, some for each thread.
     """
     table, end = np.empty((len(rows), 6), np.int64), 0
     for i, (_, p, g, a, b) in enumerate(rows):
         begin, end = end, end + p.size
         _enter(table, i, begin, end, p.reshape(-1), g.reshape(-1), a.reshape(-1), b.reshape(-1))
-    return table, thread_count() if end > _SMALL else 1
+    return table, 4 * thread_count() if end > _SMALL else 1
 
 
 @kernel

@@ -1,10 +1,11 @@
 """How many threads there are, and sharing the work of a kernel among them.
 
-``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. It calls the loop of
-Numba's OpenMP layer directly: the same 1 to 2 us a call as Numba's own parallel loops, but compiled as
-quickly as a plain call, in place of 0.5 s and more for each loop. With one thread or one task OpenMP is not
-touched at all; with one thread, that saves a process that was forked from one with running threads, and
-machines without OpenMP.
+``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. Every thread takes the
+next task that is left until there is none: which thread does what is a matter of chance, what comes out is
+not, as long as each task writes to places of its own. It calls the loop of Numba's OpenMP layer directly:
+the same 1 to 2 us a call as Numba's own parallel loops, but compiled as quickly as a plain call, in place of
+0.5 s and more for each loop. With one thread or one task OpenMP is not touched at all; with one thread, that
+saves a process that was forked from one with running threads, and machines without OpenMP.
 """
 
 from __future__ import annotations
@@ -79,6 +80,19 @@ def set_thread_count(n: int) -> None:
     _count.value = n
 
 
+def shares_for(images: int, sums: int = 0) -> int:
+    """Into how many shares to cut so many images for the threads; each share has so many sums of its own.
+
+    Four for each thread, so that one which is held up is helped by the others, as long as the sums, which
+    are added up in the end, stay within a megabyte. The number depends on sizes and threads alone, so the
+    order of summation and with it every bit of the result is always the same.
+    """
+    threads = thread_count()
+    if threads == 1:
+        return 1
+    return max(1, min(images, max(threads, min(4 * threads, (1 << 18) // max(sums, 1)))))
+
+
 def tasks_for(rows: int, numbers: int) -> int:
     """Into how many tasks to cut so many rows of so many numbers in all, whatever the number of threads.
 
@@ -118,8 +132,8 @@ def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         compiled = body.dispatcher.overloads[called.args]
         context.add_linking_libs([compiled.library])
-        function = _task_function(context, builder.module, compiled.fndesc, values[2].type)
-        failed = _run(context, builder, function, values[0], values[2])
+        worker = _worker(context, builder.module, compiled.fndesc, values[2].type)
+        failed = _run(context, builder, worker, values[0], values[2])
         with cgutils.if_unlikely(builder, failed):
             context.call_conv.return_user_exc(builder, MemoryError, ("a CPU kernel found no memory",))
         return context.get_dummy_value()
@@ -127,49 +141,60 @@ def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
     return types.void(types.int64, body, arguments), codegen
 
 
-def _task_function(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
-    """What the loop calls: its first argument is the number of the task, its last one the _environment."""
-    function = ir.Function(module, _TASK, module.get_unique_name("task"))
+def _worker(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
+    """What each thread runs: the next task that no thread has taken yet, until there is none.
+
+    A thread that wakes late, or that the system interrupts, leaves its tasks to the others. The loop's own
+    arguments but the last one, the _environment, are not looked at.
+    """
+    function = ir.Function(module, _TASK, module.get_unique_name("worker"))
     function.linkage = "internal"
-    builder = ir.IRBuilder(function.append_basic_block())
-    task = builder.ptrtoint(builder.load(function.args[0]), _I64)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
     place = builder.bitcast(function.args[3], _environment(arguments).as_pointer())
-    tasks_own = cgutils.unpack_tuple(builder, builder.load(cgutils.gep_inbounds(builder, place, 0, 1)))
+    failed, taken, tasks, own = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(4))
+    count, values = builder.load(tasks), cgutils.unpack_tuple(builder, builder.load(own))
     callee = context.declare_function(module, body)
+    take, work, done = (builder.append_basic_block(name) for name in ("take", "work", "done"))
+    builder.branch(take)
+    builder.position_at_end(take)
+    task = builder.atomic_rmw("add", taken, _I64(1), "monotonic")
+    builder.cbranch(builder.icmp_signed("<", task, count), work, done)
+    builder.position_at_end(work)
     status, _ = context.call_conv.call_function(
-        builder, callee, body.restype, body.argtypes, [task, *tasks_own]
+        builder, callee, body.restype, body.argtypes, [task, *values]
     )
     with builder.if_then(status.is_error):
-        builder.store(_I32(1), cgutils.gep_inbounds(builder, place, 0, 0))
+        builder.store(_I32(1), failed)
+    builder.branch(take)
+    builder.position_at_end(done)
     builder.ret_void()
     return function
 
 
 def _environment(arguments: ir.Type) -> ir.Type:
-    """What all tasks see: whether one failed, and the arguments."""
-    return ir.LiteralStructType([_I32, arguments])
+    """What all threads see: whether a task failed, how many are taken, how many there are, the arguments."""
+    return ir.LiteralStructType([_I32, _I64, _I64, arguments])
 
 
-def _run(context: Any, builder: Any, function: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
+def _run(context: Any, builder: Any, worker: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
     """All tasks, in threads if there are several of both; whether one failed."""
     place = cgutils.alloca_once(builder, _environment(arguments.type))
-    builder.store(_I32(0), cgutils.gep_inbounds(builder, place, 0, 0))
-    builder.store(arguments, cgutils.gep_inbounds(builder, place, 0, 1))
+    for i, value in enumerate((_I32(0), _I64(0), tasks, arguments)):
+        builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
     data = builder.bitcast(place, _BYTE)
     first, n, step = (cgutils.alloca_once(builder, kind) for kind in (_BYTE, _I64, _I64))
-    builder.store(tasks, n)
-    builder.store(_I64(1), step)  # the loop adds 1 to the first "address" for each task
+    builder.store(_BYTE(None), first)
+    builder.store(_I64(0), step)
     threads = builder.load(_external(builder.module))
     many = builder.and_(builder.icmp_signed(">", threads, _I32(1)), builder.icmp_signed(">", tasks, _I64(1)))
     with builder.if_else(many) as (parallel, serial):
         with parallel:
-            builder.store(_BYTE(None), first)
+            builder.store(builder.zext(threads, _I64), n)  # a loop with one round for each thread
             loop = cgutils.get_or_insert_function(builder.module, _LOOP, "tinynet_loop")
-            task = builder.bitcast(function, _BYTE)
-            builder.call(loop, [task, first, n, step, data, _I64(0), _I64(1), threads])
-        with serial, cgutils.for_range(builder, tasks, intp=_I64) as each:
-            builder.store(builder.inttoptr(each.index, _BYTE), first)
-            builder.call(function, [first, n, step, data])
+            entry = builder.bitcast(worker, _BYTE)
+            builder.call(loop, [entry, first, n, step, data, _I64(0), _I64(1), threads])
+        with serial:
+            builder.call(worker, [first, n, step, data])
     return builder.icmp_signed("!=", builder.load(cgutils.gep_inbounds(builder, place, 0, 0)), _I32(0))
 
 

@@ -32,7 +32,7 @@ from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_padded,
 from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, registers
-from tinynet.kernels.cpu.threads import share, thread_count
+from tinynet.kernels.cpu.threads import share, shares_for
 from tinynet.kernels.cpu.tiling import matrix_blocks
 from tinynet.kernels.cpu.transform import (
     ADD,
@@ -156,23 +156,24 @@ def convolve(
     relu: int, plan: Plan,
 ) -> None:  # fmt: skip
     """Fill y (N, 1, H, W * O): all as in conv.py, rows of pixels as the last axis."""
-    _convolve(x, transformed(weight), start, y, where, loop, relu, *plan[:2], plan.forward, thread_count())
+    shares = shares_for(len(x) * plan.numbers[0])
+    _convolve(x, transformed(weight), start, y, where, loop, relu, *plan[:2], plan.forward, shares)
 
 
 @kernel
-def _convolve(x, u, start, y, where, loop, relu, numbers, head, blocks, threads):
-    share(threads, convolve_rows, (x, u, start, y, where, loop, relu, numbers, head, blocks, threads))
+def _convolve(x, u, start, y, where, loop, relu, numbers, head, blocks, shares):
+    share(shares, convolve_rows, (x, u, start, y, where, loop, relu, numbers, head, blocks, shares))
 
 
 @inner_kernel
-def convolve_rows(t, x, u, start, y, where, loop, relu, numbers, head, blocks, threads):
-    """The rows of tiles of thread t, block by block."""
+def convolve_rows(t, x, u, start, y, where, loop, relu, numbers, head, blocks, shares):
+    """The rows of tiles of share t, block by block."""
     rows, columns, channels, filters, per_block = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     (v, v_plane), (m, m_plane) = new_planes(numbers, channels), new_planes(numbers, filters)
     padded, filled, total = new_scratch(head), 0, len(x) * rows
     pair = np.empty(4 * columns * filters if loop else 0, f4)
-    for first in range(t * total // threads, (t + 1) * total // threads, per_block):
-        last = min(first + per_block, (t + 1) * total // threads)
+    for first in range(t * total // shares, (t + 1) * total // shares, per_block):
+        last = min(first + per_block, (t + 1) * total // shares)
         for r in range(first, last):
             image, row = r // rows, r % rows
             filled = fill(padded, x[image], head, filled if row else 0, 2 * row + 4)
@@ -217,7 +218,7 @@ def convolve_back(
     grad_y: np.ndarray, y: np.ndarray, where: np.ndarray, loop: int, x: np.ndarray, weight: np.ndarray,
     grad_x: np.ndarray, sums: np.ndarray, wants_weight: bool, plan: Plan,
 ) -> np.ndarray:  # fmt: skip
-    """Fill grad_x, add bias gradients to ``sums`` (threads, O), return the weight gradient."""
+    """Fill grad_x, add bias gradients to ``sums`` (shares, O), return the weight gradient."""
     turned = np.ascontiguousarray(transformed(weight).swapaxes(1, 2))
     partial = np.empty((len(sums), 16 * weight[0, 0].size if wants_weight else 0), f4)
     _convolve_back(
@@ -240,7 +241,7 @@ def _convolve_back(
 def convolve_rows_back(
     t, grad_y, y, where, loop, x, turned, grad_x, partial, sums, numbers, head, grad_head, weights, back
 ):  # fmt: skip
-    """The images of thread t, block by block of rows of tiles."""
+    """The images of share t, block by block of rows of tiles."""
     rows, columns, channels, filters, per_block = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     (v, v_plane), (m, m_plane) = new_planes(numbers, channels), new_planes(numbers, filters)
     padded, grad, padded_grad = new_scratch(head), new_scratch(grad_head), new_scratch(head)

@@ -12,7 +12,7 @@ from tinynet.kernels import Window, blocks
 TESTED = ["numpy", "fast"]  # the rooms that are held against the reference
 ROOMS = ["reference", *TESTED]
 DTYPES = [np.float32, np.float64]
-EVERY = sorted(set(kernels.__all__) - {"Window", "room", "use"})
+EVERY = sorted(set(kernels.__all__) - {"Window", "precision", "room", "use"})
 BLOCKS = [name for name in EVERY if hasattr(blocks, name)]
 NAMES = [name for name in EVERY if name not in BLOCKS]  # single kernels
 IN_PLACE = {"adam_step": (0, 2, 3), "sgd_step": (0, 2)}  # which arguments are written to
