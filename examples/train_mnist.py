@@ -2,6 +2,7 @@
 
     python examples/train_mnist.py                    # digits that tinynet draws itself: nothing to download
     python examples/train_mnist.py --data FOLDER      # the real MNIST, its four .gz files in a folder
+    python examples/train_mnist.py --start RUN        # begin with the weights of a run, say on drawn digits
     python examples/train_mnist.py --resume           # go on after Ctrl-C, with the other options as before
 
 The run folder gets the weights, the history, a checkpoint, and pictures of the mistakes and of the curves.
@@ -27,15 +28,16 @@ def options() -> argparse.ArgumentParser:
         "--net", choices=NETS, default="small", help="how many filters: 8 and 16, or 32 and 64"
     )
     parser.add_argument("--augment", action="store_true", help="warp the training digits, for the real MNIST")
-    parser.add_argument("--epochs", type=int, metavar="N", default=10)
-    parser.add_argument("--batch-size", type=int, metavar="N", default=128)
+    parser.add_argument("--epochs", type=cli.count, metavar="N", default=10)
+    parser.add_argument("--batch-size", type=cli.count, metavar="N", default=128)
     parser.add_argument("--lr", type=float, default=0.002, help="the highest learning rate, after warming up")
     parser.add_argument("--optimizer", default="adam", help="adam, adamw or sgd")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--seed", type=int, metavar="N", default=0, help="the same seed gives the same weights"
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="use N digits only, to try things out")
+    parser.add_argument("--samples", type=cli.count, metavar="N", help="use N digits only, to try things out")
+    parser.add_argument("--start", metavar="RUN", help="a run folder whose weights are trained further")
     parser.add_argument("--out", default="runs/mnist", metavar="DIR", help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run folder")
     return parser
@@ -56,10 +58,14 @@ def main(args: argparse.Namespace) -> int:
         affine = transforms.RandomAffine(rotation=10, shear=0.1, scale=0.1, shift=0.5)
         train = train.with_transform(transforms.Compose([elastic, affine]), args.seed)
 
-    model = runs.make_model(NETS[args.net]).build((28, 28, 1)).to(args.device)
+    model = runs.make_model(NETS[args.net]).build((28, 28, 1))
+    if args.start:
+        model.load_state_dict(runs.load_run(args.start).model.state_dict())
+    model.to(args.device)
     optimizer = optim.get(args.optimizer)(model.parameters(), lr=args.lr)
-    facts = {"data": args.data, "device": args.device, "parameters": model.summary().parameters}
-    record = runs.Recorder(args.out, NETS[args.net], facts)
+    facts = {name: getattr(args, name) for name in ("data", "start", "device")}
+    facts["parameters"] = model.summary().parameters
+    record = runs.Recorder(args.out, NETS[args.net], facts, args.resume)
     trainer = training.Trainer(model, optimizer, nn.CrossEntropy(), ["accuracy"], callbacks=[record])
     print(f"{model.summary()}\n")
     trainer.fit(
@@ -69,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         validation_data=test,
         schedule=warm_cosine,
         checkpoint=record.checkpoint,
-        resume=record.checkpoint if args.resume else None,
+        resume=record.resume,
         seed=args.seed,
     )
 

@@ -19,11 +19,11 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     parser = cli.options(__doc__)
     parser.add_argument("--data", default="digits", help='"digits" (drawn), "mnist", or a folder of MNIST')
-    parser.add_argument("--epochs", type=int, metavar="N", default=10)
+    parser.add_argument("--epochs", type=cli.count, metavar="N", default=10)
     parser.add_argument(
         "--seed", type=int, metavar="N", default=0, help="the same seed gives the same weights"
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="use N digits only, to try things out")
+    parser.add_argument("--samples", type=cli.count, metavar="N", help="use N digits only, to try things out")
     parser.add_argument("--out", default="runs/rnn", metavar="DIR", help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run folder")
     return parser
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     model = models.row_rnn().build((28, 28, 1))
     optimizer = optim.Adam(model.parameters(), lr=0.001)
     facts = {"data": args.data, "device": "cpu", "parameters": model.summary().parameters}
-    record = runs.Recorder(args.out, "row_rnn", facts)
+    record = runs.Recorder(args.out, "row_rnn", facts, args.resume)
     trainer = training.Trainer(model, optimizer, nn.CrossEntropy(), ["accuracy"], [record], clip_norm=1.0)
     print(f"{model.summary()}\n")
     trainer.fit(
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
         validation_data=test,
         schedule=optim.CosineLR,
         checkpoint=record.checkpoint,
-        resume=record.checkpoint if args.resume else None,
+        resume=record.resume,
         seed=args.seed,
     )
     report = runs.evaluate(model, test)

@@ -195,11 +195,9 @@ def test_the_recurrent_net_learns(tmp_path):
         (["--data", "nowhere"], "train-images-idx3-ubyte.gz is not in nowhere (there is no such folder)"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--lr", "-1"], "lr=-1.0: give a number of at least 0"),
-        (["--batch-size", "0"], "batch_size=0: a batch has at least 1 sample"),
-        (["--samples", "0"], "n=0: need at least 1 digit"),
-        (["--epochs", "-1"], "epochs=-1"),
         (["--seed", "-1"], "seed=-1: a seed is an integer of at least 0"),
-        (["--resume"], "there is no file"),
+        (["--resume"], "holds no checkpoint.safetensors"),
+        (["--start", "nowhere"], "nowhere does not exist. A training makes one"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(options, text, capsys, tmp_path):
@@ -208,6 +206,37 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(options, text, capsys, tmp_p
     assert err.startswith("error: ")
     assert text in err
     assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("example", [train_mnist, train_rnn])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--epochs", "-1"], "argument --epochs: '-1' is no whole number of at least 1"),
+        (["--samples", "0"], "argument --samples: '0' is no whole number of at least 1"),
+        (["--json", "no/such/results.json"], "argument --json: 'no/such/results.json': the folder does not"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_work_begins(example, options, text, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        run(example, "--out", tmp_path / "run", *options)
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_to_resume_leaves_no_folder(tmp_path):
+    assert run(train_mnist, "--samples", 200, "--out", tmp_path / "run", "--resume") == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(train_mnist, "--samples", 300, "--epochs", 1, "--out", first) == 0
+    further = ["--samples", 300, "--epochs", 1, "--lr", 0, "--out", second, "--start", first]
+    assert run(train_mnist, *further) == 0  # at a learning rate of 0 they stay as they are
+    assert same(weights(first), weights(second))
+    assert run(train_mnist, *further, "--net", "wide") == 2
+    assert "shape" in capsys.readouterr().err
 
 
 def test_a_run_folder_that_cannot_be_made(capsys, tmp_path):

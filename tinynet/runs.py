@@ -51,14 +51,22 @@ class Run:
 class Recorder(Callback):
     """Leaves a run folder when ``fit`` ends, also after Ctrl-C: weights, history, facts in ``run.json``.
 
+    With ``resume`` the folder must hold the checkpoint of a run to go on from; ``recorder.resume`` is then
+    its path, otherwise None.
+
     To the facts come "epochs", "train_seconds" and "train_samples_per_second" of the fit as a whole: drawing,
     validation, writing, and in the first run on a machine compilation included.
     """
 
-    def __init__(self, folder: str | os.PathLike, model_name: str, facts: Mapping[str, Any]):
+    def __init__(
+        self, folder: str | os.PathLike, model_name: str, facts: Mapping[str, Any], resume: bool = False
+    ):
         self.folder, self.model_name, self.facts = Path(folder), model_name, dict(facts)
-        make_folder(self.folder)
         self.checkpoint = self.folder / CHECKPOINT
+        self.resume = self.checkpoint if resume else None
+        if resume and not self.checkpoint.is_file():
+            raise CheckpointError(f"nothing to resume: {folder} holds no {CHECKPOINT}")
+        make_folder(self.folder)
         self._begin, self._seen = 0.0, 0
 
     def on_fit_begin(self, trainer: Trainer) -> None:

@@ -160,9 +160,7 @@ def _worker(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> i
     task = builder.atomic_rmw("add", taken, _I64(1), "monotonic")
     builder.cbranch(builder.icmp_signed("<", task, count), work, done)
     builder.position_at_end(work)
-    status, _ = context.call_conv.call_function(
-        builder, callee, body.restype, body.argtypes, [task, *values]
-    )
+    status, _ = context.call_conv.call_function(builder, callee, body.restype, body.argtypes, [task, *values])
     with builder.if_then(status.is_error):
         builder.store(_I32(1), failed)
     builder.branch(take)

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tinynet.errors import NotFiniteError, TinynetError
@@ -62,8 +63,23 @@ def emit(target: str | None, facts: Any, text: str) -> None:
         write_json(target, facts)
 
 
+def count(text: str) -> int:
+    """An option that counts something: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _result_file(text: str) -> str:
+    """Where results go: a file in a folder that exists, seen to before the work begins; or "-"."""
+    if text != "-" and not Path(text).resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: the folder does not exist")
+    return text
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help='write the results to FILE as JSON; "-" prints them')
+    where = 'write the results to FILE as JSON; "-" prints them'
+    parser.add_argument("--json", metavar="FILE", type=_result_file, help=where)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -120,7 +136,7 @@ def _add_evaluate(verbs: Any) -> None:
     verb.add_argument(
         "--data", help='"digits" (drawn), "mnist", or a folder of its files (default: as trained)'
     )
-    verb.add_argument("--samples", type=int, metavar="N", help="use the first N digits only")
+    verb.add_argument("--samples", type=count, metavar="N", help="use the first N digits only")
     _common(verb)
 
 
