@@ -1,11 +1,11 @@
-"""What is fast and what is not: ``python -m benchmarks kernels``, ``train`` and ``curves``.
+"""What is fast and what is not: ``python -m benchmarks``.
 
 ============  ============================================================================================
 ``machine``   the facts that go with every figure: processor, versions, thread counts, commit
 ``timing``    medians, quartiles, and a watch on what other processes do meanwhile
 ``report``    tables for the terminal and for Markdown, and the JSON file
 ``ceiling``   what this machine can do at best: products from registers, bytes copied
-``cases``     which shapes each kernel is run on (``case``, ``conv_cases``: parts of it)
+``cases``     which shapes each kernel is run on (``case``, ``*_cases``: parts of it)
 ``kernels``   every kernel: right first, then how fast
 ``nets``      the four networks, their data and their weights
 ``engines``   the networks in tinynet and in each peer, one file per engine
@@ -15,6 +15,8 @@
 ``options``   which engines take part, and what the commands take in common
 ``train``     samples per second and peak memory of all engines, compared
 ``curves``    cost by threads, batch and image size; ``curve_pictures`` draws them
+``gpu``       CPU against GPU, and training on a GPU; a folder of its own
+``kept``      results that were kept, shown: ``report``; ``kept_pictures`` draws them
 ``tape``      what recording and differentiating cost beside the kernels
 ``*_tables``  how the commands show their figures
 ============  ============================================================================================

@@ -21,6 +21,8 @@ class Case(NamedTuple):
     flops: int | None
     changed: tuple[int, ...] = ()  # positions of the arguments that the kernel changes in place
     tiny: bool = False
+    wide: bool = False  # the result is float64, whatever the arguments are
+    read: int | None = None  # bytes, where not all of the arguments are read
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

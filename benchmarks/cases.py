@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.case import Arguments, Case, normal, square, times
 from benchmarks.conv_cases import conv_blocks, convolutions
+from benchmarks.data_cases import data_cases, norms_of_all
 from tinynet.kernels import Window, arrays, blocks
 
 
@@ -30,6 +31,7 @@ def all_cases() -> list[Case]:
         *_recurrent(),
         *_elementwise(),
         *_optimizers(),
+        *data_cases(),
     ]
 
 
@@ -257,21 +259,63 @@ def _cell_backward(rng: np.random.Generator, cell: str, n: int, t: int, f: int, 
 # --- element by element ---
 
 
+_LOGITS = [("tiny", 6, 5), ("ten digits", 128, 10), ("c, every pixel", 32 * 64 * 64, 2)]
+
+
 def _elementwise() -> list[Case]:
-    logits = [("tiny", 6, 5), ("ten digits", 128, 10), ("c, every pixel", 32 * 64 * 64, 2)]
-    losses = [
-        Case(
-            "softmax_cross_entropy",
-            f"{name}: {n}x{k}",
-            lambda rng, n=n, k=k: (normal(rng, n, k), rng.integers(0, k, n)),
-            5 * n * k,
-            tiny=name == "tiny",
-        )
-        for name, n, k in logits
-    ]
     plain = [("tiny", (3, 7)), ("b, second", (128, 128)), ("b, first", (128, 12, 12, 64))]
     dropouts = [_plain("dropout", name, shape, (0.25, 12345678901)) for name, shape in plain]
-    return losses + dropouts + [_plain("erf", name, shape, ()) for name, shape in plain]
+    return _losses() + dropouts + [_plain("erf", name, shape, ()) for name, shape in plain]
+
+
+def _losses() -> list[Case]:
+    table = [
+        ("softmax_cross_entropy", _logits_and_labels, 5),
+        ("softmax_cross_entropy_grad", _probabilities, 3),
+    ]
+    losses = [
+        Case(
+            kernel,
+            f"{name}: {n}x{k}",
+            lambda rng, make=make, n=n, k=k: make(rng, n, k),
+            per_logit * n * k,
+            tiny=name == "tiny",
+        )
+        for kernel, make, per_logit in table
+        for name, n, k in _LOGITS
+    ]
+    losses += [
+        Case("add_scaled", f"{name}: 1", _one_number, 2, (0,), name == "tiny", True)
+        for name in ("tiny", "loss of a batch")
+    ]
+    return losses + [
+        Case(
+            "scaled_sum",
+            f"{name}: {n}",
+            lambda rng, n=n: (normal(rng, n) + 1, float(n)),
+            n,
+            (),
+            name == "tiny",
+        )
+        for name, n, _ in _LOGITS
+    ]
+
+
+def _sum(rng: np.random.Generator, n: int) -> Arguments:
+    return normal(rng, n) + 1, float(n)
+
+
+def _one_number(rng: np.random.Generator) -> Arguments:
+    return np.array(rng.standard_normal()), np.array(rng.standard_normal(), np.float32), 128.0
+
+
+def _logits_and_labels(rng: np.random.Generator, n: int, k: int) -> Arguments:
+    return normal(rng, n, k), rng.integers(0, k, n)
+
+
+def _probabilities(rng: np.random.Generator, n: int, k: int) -> Arguments:
+    logits, labels = _logits_and_labels(rng, n, k)
+    return arrays.softmax_cross_entropy(logits, labels)[1], labels, normal(rng, n), float(n)
 
 
 def _plain(kernel: str, name: str, shape: tuple, more: Arguments) -> Case:
@@ -279,9 +323,12 @@ def _plain(kernel: str, name: str, shape: tuple, more: Arguments) -> Case:
     return Case(kernel, label, lambda rng: (normal(rng, *shape), *more), None, tiny=name == "tiny")
 
 
+_SIZES = [("tiny", 7), ("parameters of a", 103_018), ("parameters of b", 1_199_882)]
+
+
 def _optimizers() -> list[Case]:
-    sizes = [("tiny", 7), ("parameters of a", 103_018), ("parameters of b", 1_199_882)]
-    return [_optimizer_case(kernel, *size) for kernel in ("sgd_step", "adam_step") for size in sizes]
+    steps = [_optimizer_case(kernel, *size) for kernel in ("sgd_step", "adam_step") for size in _SIZES]
+    return steps + norms_of_all(_SIZES)
 
 
 def _optimizer_case(kernel: str, name: str, size: int) -> Case:

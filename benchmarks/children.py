@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 
-from benchmarks.engines import ENGINES
+from benchmarks.engines import KNOWN
 from benchmarks.machine import ROOT
 
 # Libraries read these when they start: all engines get the same number of threads.
@@ -26,11 +26,13 @@ class EngineError(RuntimeError):
 
 
 class Launch(NamedTuple):
-    """How processes are started: threads, the Python of an engine that is not this one, seconds to wait."""
+    """How processes are started: threads, the Python of an engine that is not this one, seconds to wait, and
+    what else an engine's process is told."""
 
     threads: int
     pythons: Mapping[str, str] = MappingProxyType({})
     patience: float = 600.0
+    words: tuple[str, ...] = ()
 
     def python(self, engine: str) -> str:
         """The interpreter that has the engine's package."""
@@ -38,7 +40,7 @@ class Launch(NamedTuple):
 
     def lacks(self, engine: str) -> str:
         """Why the engine cannot be used, with the command that helps; empty when its package is there."""
-        package = ENGINES[engine].package
+        package = KNOWN[engine].package
         script = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
         try:
             done = subprocess.run(
@@ -59,7 +61,7 @@ class Child:
         self.engine, self.patience = engine, launch.patience
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
-            [launch.python(engine), "-m", "benchmarks.worker", engine, str(launch.threads)],
+            [launch.python(engine), "-m", KNOWN[engine].worker, engine, str(launch.threads), *launch.words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, cwd=ROOT,
             env=environment(engine, launch.threads),
         )  # fmt: skip
@@ -113,4 +115,4 @@ class Child:
 def environment(engine: str, threads: int) -> dict[str, str]:
     """This process's environment, the same threads for all, and what else this engine wants to be set."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    return inherited | dict.fromkeys(_THREADS, str(threads)) | ENGINES[engine].environment
+    return inherited | dict.fromkeys(_THREADS, str(threads)) | KNOWN[engine].environment

@@ -29,7 +29,8 @@ def draw(folder: str, sections: dict[str, list[dict[str, Any]]]) -> list[Path]:
     return written
 
 
-def _page(title: str, x: str, y: str) -> tuple[Figure, Any]:
+def page(title: str, x: str, y: str) -> tuple[Figure, Any]:
+    """A picture with a title, which may have two lines, and names for its axes."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=13, wrap=True)
@@ -51,7 +52,7 @@ def _threads(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
             continue
         low, high = (f(v["median"] for v in values) for f in (min, max))
         span = " to ".join(dict.fromkeys([digits(low), digits(high)]))
-        figure, axes = _page(
+        figure, axes = page(
             f"{n} threads train {span} times as fast as one",
             "network (batch)", "times the samples/s of one thread",
         )  # fmt: skip
@@ -99,7 +100,7 @@ def _course(lines: dict[str, tuple[list[int], list[Any]]], what: str) -> str:
 
 
 def _time_figure(title: str, lines: dict[str, tuple[list[int], list[Any]]], x: str) -> Figure:
-    figure, axes = _page(title, x, "time per sample, us")
+    figure, axes = page(title, x, "time per sample, us")
     for name, (where, rates) in lines.items():
         axes.plot(
             where, [1e6 / r["median"] for r in rates], "o-", color=_COLORS[name], label=name, linewidth=2
@@ -108,7 +109,7 @@ def _time_figure(title: str, lines: dict[str, tuple[list[int], list[Any]]], x: s
         axes.fill_between(where, low, high, color=_COLORS[name], alpha=0.2, linewidth=0)
     axes.set_yscale("log")
     _scale_x(axes, next(iter(lines.values()))[0])
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.legend(frameon=False, fontsize=12, title="median, band: quartiles")
     return figure
 
@@ -119,11 +120,11 @@ def _scale_x(axes: Any, places: list[int]) -> None:
     axes.minorticks_off()
 
 
-def _plain_numbers(axis: Any) -> None:
+def plain_numbers(axis: Any, steps: tuple[int, ...] = (1, 2, 5)) -> None:
     """1, 2, 5, 10, 20, ... instead of powers of ten, so that there are numbers to read on short axes."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axis.set_major_locator(LogLocator(10, steps))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
@@ -140,7 +141,7 @@ def _conv(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
     """GFLOP/s of forward and gradients, below what the micro-kernel reaches from registers."""
     sides, top, channels = [row["side"] for row in rows], rows[0]["ceiling_gflops"], rows[0]["channels"]
     shares = [k["gflops"]["median"] / top for row in rows for k in row["kernels"].values()]
-    figure, axes = _page(
+    figure, axes = page(
         f"Convolution 3x3, {channels} to {channels} channels: {100 * min(shares):.0f} to "
         f"{100 * max(shares):.0f} % of what\nthe micro-kernel reaches from registers",
         f"side of the image, pixels (batch {rows[0]['batch']})", "GFLOP/s",
@@ -164,7 +165,7 @@ def _tape(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Figure]]:
     steps = [row for row in rows if "batch" in row]
     overheads = " and ".join(f"{digits(row['overhead']['median'])} us" for row in steps)
     batches = " and ".join(str(row["batch"]) for row in steps)
-    figure, axes = _page(
+    figure, axes = page(
         f"Net (a): tape, layers and optimiser add {overheads}\n"
         f"to the kernels of a training step (batch {batches})",
         "batch", "time per step, us",

@@ -107,7 +107,7 @@ def measure(cases: list[Case], threads: int, effort: Effort) -> Iterator[dict[st
         "wrong": [],
     }
     yield result
-    for kernel, some in itertools.groupby(_trimmed(cases, effort.cases), key=lambda case: case.kernel):
+    for kernel, some in itertools.groupby(trimmed(cases, effort.cases), key=lambda case: case.kernel):
         print(f"kernel {kernel}", file=sys.stderr, flush=True)
         rows = [_row(case, threads, effort, top) for case in some]
         result["rows"] += rows
@@ -117,7 +117,7 @@ def measure(cases: list[Case], threads: int, effort: Effort) -> Iterator[dict[st
     yield result
 
 
-def _trimmed(cases: list[Case], most: int) -> list[Case]:
+def trimmed(cases: list[Case], most: int) -> list[Case]:
     """The tiny case and the first ``most`` real ones of each kernel."""
     places: dict[str, int] = {}
     for case in cases:
@@ -162,9 +162,10 @@ def _rates(case: Case, given: tuple, seconds: float, top: Any) -> dict[str, Any]
 
 
 def bytes_moved(case: Case, given: tuple) -> int:
-    """Bytes that must be moved at least: every array argument read once, every result written once."""
-    read = sum(v.nbytes for v in given if isinstance(v, np.ndarray))
-    return read + sum(result.nbytes for result in _results(case, given, "fast"))
+    """Bytes that must be moved at least: arguments (or what is needed of them) read, results written."""
+    given_bytes = sum(v.nbytes for v in given if isinstance(v, np.ndarray))
+    read = given_bytes if case.read is None else case.read
+    return read + sum(result.nbytes for result in results_of(case, given, "fast"))
 
 
 # --- is it right? ---
@@ -176,7 +177,7 @@ def check(case: Case, given: tuple) -> tuple[dict[str, float | None], list[str]]
     A tiny case is compared with the plain loops, a real one with whole-array operations in float64.
     """
     judge = "reference" if case.tiny else "numpy"
-    truth = _results(case, tuple(map(_in_float64, given)), judge)
+    truth = results_of(case, tuple(map(in_float64, given)), judge)
     errors, faults = {}, []
     for room in ROOMS:
         errors[room], fault = _judge(case, given, room, truth)
@@ -185,15 +186,16 @@ def check(case: Case, given: tuple) -> tuple[dict[str, float | None], list[str]]
     return errors, faults
 
 
-def _in_float64(value: Any) -> Any:
+def in_float64(value: Any) -> Any:
+    """A float32 array as float64; anything else as it is."""
     return value.astype(np.float64) if isinstance(value, np.ndarray) and value.dtype == np.float32 else value
 
 
-def _results(case: Case, given: tuple, room: str) -> list[np.ndarray]:
+def results_of(case: Case, given: tuple, room: str) -> list[np.ndarray]:
     """What the kernel returns, and what it has made of the arguments that it changes."""
     given = tuple(v.copy() if i in case.changed else v for i, v in enumerate(given))
     with kernels.use(room):
-        returned = _function(case.kernel, room)(*given)
+        returned = function_of(case.kernel, room)(*given)
     returned = list(returned) if isinstance(returned, tuple) else [returned]
     return [array for array in returned if array is not None] + [given[i] for i in case.changed]
 
@@ -201,10 +203,10 @@ def _results(case: Case, given: tuple, room: str) -> list[np.ndarray]:
 def _judge(case: Case, given: tuple, room: str, truth: list[np.ndarray]) -> tuple[float | None, str]:
     """The largest relative error of the room's results, if it has one, and what is wrong in words."""
     try:
-        got = _results(case, given, room)
+        got = results_of(case, given, room)
     except Exception as error:
         return None, f"it raises {type(error).__name__}: {error}"
-    kinds, right = [_kind(a, a.dtype) for a in got], [_kind(a, _narrow(a.dtype)) for a in truth]
+    kinds, right = [_kind(a, a.dtype) for a in got], [_kind(a, _dtype(case, a)) for a in truth]
     if kinds != right:
         return None, f"it returns {', '.join(kinds)} instead of {', '.join(right)}"
     error = max(map(_error, got, truth))
@@ -216,8 +218,9 @@ def _kind(array: np.ndarray, dtype: np.dtype) -> str:
     return f"{dtype} {array.shape}"
 
 
-def _narrow(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float32) if dtype == np.float64 else dtype
+def _dtype(case: Case, truth: np.ndarray) -> np.dtype:
+    """Of the result, when the arguments are float32: truth was computed in float64."""
+    return np.dtype(np.float32) if truth.dtype == np.float64 and not case.wide else truth.dtype
 
 
 def _error(got: np.ndarray, truth: np.ndarray) -> float:
@@ -237,33 +240,38 @@ def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict
     for _ in range(effort.rounds):
         for room in rooms:
             some, spoiled = timing.undisturbed(
-                lambda room=room: _samples(case, given, room, threads, effort.budget), effort.attempts
+                lambda room=room: samples_of(case, given, room, threads, effort.budget), effort.attempts
             )
             samples[room] += some
             disturbed |= spoiled
     if case.tiny:
-        samples["reference"] = _samples(case, given, "reference", threads, 0.0)
+        samples["reference"] = samples_of(case, given, "reference", threads, 0.0)
     return samples, disturbed
 
 
-def _samples(case: Case, given: tuple, room: str, threads: int, budget: float) -> list[float]:
-    function = _function(case.kernel, room)
+def samples_of(case: Case, given: tuple, room: str, threads: int, budget: float) -> list[float]:
+    """Seconds of a call in a room, several times over ``budget`` seconds."""
+    function = function_of(case.kernel, room)
     with kernels.use("fast" if room == APART else room), _blas_threads(threads if room == "numpy" else 1):
         return timing.sample(lambda: function(*given), budget)
 
 
-def _function(kernel: str, room: str) -> Callable:
+def function_of(kernel: str, room: str) -> Callable:
+    """The kernel as a function of one case's arguments; ``room`` may be APART."""
     from tinynet.kernels import cpu
 
     if room == APART:
         return functools.partial(getattr(blocks, kernel), cpu)
     function = getattr(kernels, kernel)
-    return _of_one_parameter(function) if kernel in ("sgd_step", "adam_step") else function
+    return _of_one_parameter(function) if kernel in _OF_LISTS else function
+
+
+_OF_LISTS = ("sgd_step", "adam_step", "total_norm", "limit_norm")
 
 
 def _of_one_parameter(step: Callable) -> Callable:
-    """The steps of the optimisers take lists, of arrays and of the numbers of their steps."""
-    return lambda *given: step(*[v if v is None or isinstance(v, (float, bool)) else [v] for v in given])
+    """Lists, of arrays and of the numbers of their steps, are what the steps of the optimisers take."""
+    return lambda *given: step(*[[v] if type(v) is int or np.ndim(v) else v for v in given])
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def facts(threads: int) -> dict[str, Any]:
         "commit": commit(),
         "cpu": cpu_model(),
         "instructions": instructions(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "caches": caches(),
         "memory_gib": memory_gib(),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
@@ -40,6 +40,11 @@ def facts(threads: int) -> dict[str, Any]:
         "threads": threads,
         "environment": environment(),
     }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:

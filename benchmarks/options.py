@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import report
 from benchmarks.children import Child, EngineError, Launch
-from benchmarks.engines import ENGINES
+from benchmarks.engines import ENGINES, KNOWN
 from benchmarks.race import summary
 
 
@@ -35,31 +36,38 @@ def count(text: str) -> int:
 def interpreter(text: str) -> tuple[str, str]:
     """``jax=FILE``: an engine, and the Python that has its package."""
     name, _, path = text.partition("=")
-    if name not in ENGINES or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with a name of {', '.join(ENGINES)}")
+    if name not in KNOWN or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE with a name of {', '.join(KNOWN)}")
     return name, path
 
 
 def add_engine_options(parser: argparse.ArgumentParser, default: str) -> None:
     """Which engines, in which Pythons, with how many threads, and the files of the results."""
-    known = ",".join(ENGINES)
-    parser.add_argument("--engines", type=names, metavar="NAME,NAME", help=f"of {known}; default: {default}")
-    parser.add_argument(
-        "--python", type=interpreter, action="append", default=[], metavar="NAME=FILE",
-        help="run this engine with another Python, which has its package; may be repeated",
-    )  # fmt: skip
+    add_process_options(parser, default, ENGINES)
     parser.add_argument("--threads", type=count, default=2, help="of every engine; default: 2")
-    parser.add_argument(
-        "--timeout", type=count, default=600, metavar="S",
-        help="seconds after which an engine that does not answer is taken out; default: 600",
-    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="short and few rounds: a trial, no measurement")
     report.add_file_options(parser)
 
 
+def add_process_options(parser: argparse.ArgumentParser, default: str, known: Mapping[str, Any]) -> None:
+    """Which of the ``known`` engines, in which Pythons, and how long to wait for them."""
+    parser.add_argument(
+        "--engines", type=names, metavar="NAME,NAME", help=f"of {','.join(known)}; default: {default}"
+    )
+    parser.add_argument(
+        "--python", type=interpreter, action="append", default=[], metavar="NAME=FILE",
+        help="run this engine with another Python, which has its package; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=count, default=600, metavar="S",
+        help="seconds after which an engine that does not answer is taken out; default: 600",
+    )  # fmt: skip
+
+
 def launch(arguments: argparse.Namespace) -> Launch:
     """How the options want processes to be started."""
-    return Launch(arguments.threads, dict(arguments.python), float(arguments.timeout))
+    words = (arguments.device,) if "device" in arguments else ()
+    return Launch(arguments.threads, dict(arguments.python), float(arguments.timeout), words)
 
 
 def choose(arguments: argparse.Namespace, default: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -67,12 +75,8 @@ def choose(arguments: argparse.Namespace, default: list[str]) -> tuple[dict[str,
 
     Ends with code 2 when an engine was asked for by name that is unknown or not installed.
     """
-    check_names(arguments, arguments.engines or [], ENGINES)
     start = launch(arguments)
-    asked = [name for name in ENGINES if name in (arguments.engines or default)]
-    left_out = {name: reason for name in asked if (reason := start.lacks(name))}
-    if arguments.engines and left_out:
-        arguments.fail("; ".join(left_out.values()))
+    asked, left_out = asked_for(arguments, default, ENGINES)
     there = {}
     for name in asked:
         try:
@@ -83,6 +87,19 @@ def choose(arguments: argparse.Namespace, default: list[str]) -> tuple[dict[str,
     for name, reason in left_out.items():
         print(f"without {name}: {reason}", file=sys.stderr, flush=True)
     return there, left_out
+
+
+def asked_for(
+    arguments: argparse.Namespace, default: list[str], known: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str]]:
+    """The engines that are asked for, and why some of them are not there; code 2 if those were named."""
+    check_names(arguments, arguments.engines or [], known)
+    start = launch(arguments)
+    asked = [name for name in known if name in (arguments.engines or default)]
+    left_out = {name: reason for name in asked if (reason := start.lacks(name))}
+    if arguments.engines and left_out:
+        arguments.fail("; ".join(left_out.values()))
+    return asked, left_out
 
 
 def _greeting(name: str, start: Launch) -> dict[str, Any]:

@@ -28,13 +28,13 @@ class Session:
     def __init__(self, name: str, threads: int):
         self._module = engines.module_of(name)
         self._module.load(threads)
-        self._package = engines.ENGINES[name].package
+        self._package = engines.KNOWN[name].package
         self._after_import = memory("VmRSS")
         self._engines: dict[str, Any] = {}
 
     def hello(self) -> dict[str, Any]:
         """What is running here, and in which environment; fails where the engine cannot work."""
-        getattr(self._module, "prove", lambda: None)()
+        self._prove()
         return {
             "package": self._package,
             "version": importlib.metadata.version(self._package),
@@ -42,6 +42,9 @@ class Session:
             "environment": machine.environment(),
             "imported_mib": self._after_import,
         }
+
+    def _prove(self) -> None:
+        getattr(self._module, "prove", lambda: None)()
 
     def prepare(
         self, net: str, sample: list[int], batch: int, weights: str, dropout: bool, modes: list[str]
@@ -113,10 +116,10 @@ def forget_peak() -> bool:
     return True
 
 
-def main(words: list[str]) -> None:
+def main(words: list[str], kind: type[Session] = Session) -> None:
     """Answer orders until the pipe is closed."""
     answers = _take_stdout()
-    session = Session(words[0], int(words[1]))
+    session = kind(words[0], int(words[1]), *words[2:])
     for line in sys.stdin:
         order = json.loads(line)
         try:

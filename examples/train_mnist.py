@@ -50,6 +50,7 @@ def warm_cosine(optimizer: optim.Optimizer, steps: int) -> optim.Schedule:
 
 def main(args: argparse.Namespace) -> int:
     """Train, evaluate, and leave a run folder; returns the exit code."""
+    tn.device(args.device)  # a missing GPU is told at once
     tn.seed(args.seed)
     train = runs.open_data(args.data, "train", args.samples, args.seed)
     test = runs.open_data(args.data, "test", args.samples)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tinynet.kernels.batches import gather, gather_warped
 from tinynet.kernels.geometry import Window
 from tinynet.kernels.products import precision
 from tinynet.kernels.rooms import block_of, room, room_of, use
@@ -25,11 +26,13 @@ Array = Any
 Arrays = Sequence[Any]  # one array for each parameter
 
 __all__ = [
-    "Window", "adam_step", "avg_pool", "avg_pool_backward", "batch_norm", "batch_norm_backward", "bias_grad",
-    "conv", "conv_block", "conv_block_backward", "conv_input_grad", "conv_weight_grad", "dense",
-    "dense_backward", "dropout", "erf", "gru", "gru_backward", "layer_norm", "layer_norm_backward", "lstm",
-    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "precision",
-    "rnn", "rnn_backward", "room", "scale_shift", "sgd_step", "softmax_cross_entropy", "use",
+    "Window", "adam_step", "add_scaled", "avg_pool", "avg_pool_backward", "batch_norm",
+    "batch_norm_backward", "bias_grad", "conv", "conv_block", "conv_block_backward", "conv_input_grad",
+    "conv_weight_grad", "dense", "dense_backward", "dropout", "erf", "gather", "gather_warped", "gru",
+    "gru_backward", "layer_norm", "layer_norm_backward", "limit_norm", "lstm", "lstm_backward", "matmul",
+    "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "precision", "rnn",
+    "rnn_backward", "room", "scale_shift", "scaled_sum", "sgd_step", "softmax_cross_entropy",
+    "softmax_cross_entropy_grad", "total_norm", "use",
 ]  # fmt: skip
 
 
@@ -273,6 +276,37 @@ def dropout(x: Array, rate: float, key: int) -> Array:
 def erf(x: Array) -> Array:
     """The Gauss error function of each element: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
     return room_of(x).erf(x)
+
+
+def softmax_cross_entropy_grad(probabilities: Array, labels: Array, grad: Array, divisor: float) -> Array:
+    """Gradient of :func:`softmax_cross_entropy` in the logits: (probabilities - onehot) * grad / divisor.
+
+    ``probabilities`` (R, K) are those of the forward; ``grad`` is a number for each row (R,), or for all ().
+    """
+    return room_of(probabilities).softmax_cross_entropy_grad(probabilities, labels, grad, divisor)
+
+
+def scaled_sum(values: Array, divisor: float) -> Array:
+    """Sum of ``values`` (R,) over ``divisor``: an array without axes, or NumPy's scalar."""
+    return room_of(values).scaled_sum(values, divisor)
+
+
+def add_scaled(total: Array, value: Array, factor: float) -> None:
+    """Add value * factor to ``total``, in place: arrays of a single number, ``total`` in float64."""
+    room_of(value).add_scaled(total, value, factor)
+
+
+def total_norm(arrays: Arrays) -> Array:
+    """The Euclidean norm of all arrays together, as of one long vector: float64, an array without axes.
+
+    The sum runs in float64. Of float32 numbers it is finite if, and only if, all of them are.
+    """
+    return room_of(arrays[0]).total_norm(arrays)
+
+
+def limit_norm(arrays: Arrays, norm: Array, limit: float) -> None:
+    """Multiply all arrays, in place, by limit / max(norm, limit), rounded to their dtype."""
+    room_of(arrays[0]).limit_norm(arrays, norm, limit)
 
 
 def sgd_step(

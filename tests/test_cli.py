@@ -4,15 +4,16 @@ import json
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tinynet
-from tinynet import cli, runs
+from tinynet import backend, cli, runs
 from tinynet.cli import doctor, main
-from tinynet.errors import DataError, NotFiniteError
+from tinynet.errors import DataError, DeviceError, NotFiniteError
 
 VERBS = ["doctor", "train", "evaluate", "predict", "summary", "gradcheck", "bench"]
 
@@ -333,6 +334,82 @@ def test_the_doctor_as_json(capsys):
     findings = {f["name"]: f for f in json.loads(out)}
     assert findings["Numba"]["state"] == "ok"
     assert all(f["advice"] for f in findings.values() if f["state"] == "missing")
+
+
+def findings(capsys):
+    """What the doctor finds, by name: state, text, advice."""
+    code, out, _ = command(capsys, "doctor", "--json", "-")
+    return code, {f["name"]: (f["state"], f["text"], f["advice"]) for f in json.loads(out)}
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A machine with CuPy and one card, as far as the doctor looks."""
+    cards = [{"name": b"NVIDIA Made-up", "major": 9, "minor": 0}]
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDeviceProperties=cards.__getitem__)
+    fake = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setattr(backend, "cupy_packages", lambda: ["cupy-cuda13x"])
+    monkeypatch.setattr(backend, "import_cupy", lambda: fake)
+    monkeypatch.setattr(backend, "require_device", lambda cupy: None)
+    monkeypatch.setattr(backend, "require_library", lambda cupy, library: None)
+    monkeypatch.setattr(backend, "gpu_memory", lambda: (3 << 30, 4 << 30))
+    monkeypatch.setattr(doctor, "_driver_version", lambda: 13010)
+
+
+def refuse(text):
+    def raise_it(*given):
+        raise DeviceError(text)
+
+    return raise_it
+
+
+def test_the_doctor_describes_the_gpu(capsys, cupy):
+    code, found = findings(capsys)
+    assert code == 0
+    assert found["CuPy"] == ("ok", "cupy-cuda13x 14.2.0", "")
+    assert found["GPU driver"] == ("ok", "for CUDA 13.1", "")
+    assert found["GPU"] == ("ok", "NVIDIA Made-up (compute capability 9.0)", "")
+    assert found["GPU memory"] == ("ok", "3 GiB of 4 GiB are free", "")
+    assert found["NVRTC"] == found["cuBLAS"] == ("ok", "found", "")
+
+
+def test_without_cupy_the_doctor_says_what_to_install(capsys, monkeypatch, cupy):
+    monkeypatch.setattr(backend, "cupy_packages", list)
+    monkeypatch.setattr(backend, "import_cupy", refuse("a GPU needs CuPy. pip install it"))
+    code, found = findings(capsys)
+    assert code == 0  # a GPU is no must
+    assert found["CuPy"] == ("missing", "only needed for a GPU", "a GPU needs CuPy. pip install it")
+    for name in ("GPU", "GPU memory", "NVRTC", "cuBLAS"):
+        assert found[name] == ("missing", "needs CuPy", "see CuPy")
+
+
+def test_without_a_gpu_the_doctor_says_what_stands_in_the_way(capsys, monkeypatch, cupy):
+    monkeypatch.setattr(backend, "require_device", refuse("the driver is too old. Install a newer one"))
+    monkeypatch.setattr(doctor, "_driver_version", lambda: 0)
+    code, found = findings(capsys)
+    assert code == 0 and found["CuPy"][0] == found["NVRTC"][0] == "ok"
+    assert found["GPU driver"] == ("missing", "no NVIDIA driver is loaded", "nvidia-smi shows what is there")
+    assert found["GPU"] == ("missing", "needs a GPU", "the driver is too old. Install a newer one")
+    assert found["GPU memory"] == ("missing", "needs a GPU", "see GPU")
+
+
+def test_a_missing_library_is_told_apart_with_its_command(capsys, monkeypatch, cupy):
+    text = "CuPy finds no NVRTC library (libnvrtc.so.13). Install it: pip install nvidia-cuda-nvrtc"
+    monkeypatch.setattr(
+        backend, "require_library", lambda cupy, name: refuse(text)() if name == "nvrtc" else None
+    )
+    _, found = findings(capsys)
+    state, reason, advice = found["NVRTC"]
+    assert (state, reason) == ("missing", "CuPy finds no NVRTC library (libnvrtc.so.13)")
+    assert advice == "Install it: pip install nvidia-cuda-nvrtc" and found["cuBLAS"][0] == "ok"
+
+
+def test_without_a_driver_the_version_is_0(monkeypatch):
+    def no_library(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(doctor.ctypes, "CDLL", no_library)
+    assert doctor._driver_version() == 0
 
 
 def test_without_numba_the_doctor_exits_with_1_and_says_what_to_do(capsys, monkeypatch):

@@ -54,6 +54,19 @@ def asarray(values):
     return ndarray(values, cuda.current)
 """
 
+# CuPy loads a library when its name is looked up here; an import of the submodule itself goes past that.
+LIBRARIES = """
+import importlib
+
+
+def __getattr__(name):
+    looked_up.append(name)
+    return importlib.import_module(f"cupy_backends.cuda.libs.{name}")
+
+
+looked_up = []
+"""
+
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
@@ -64,15 +77,14 @@ def fake(tmp_path, monkeypatch):
     for name in forget:
         monkeypatch.delitem(sys.modules, name)
 
-    def write(
-        source="", available=True, driver="return 13000", runtime=13000, nvrtc="return 13", cublas="return 13"
-    ):
+    def write(source="", available=True, driver="return 13000", runtime=13000, nvrtc="return 13", cublas=""):
         text = source or READY.format(available=available, driver=driver, runtime=runtime)
         write_module(tmp_path / "cupy", text)
-        for name in ("cupy_backends", "cupy_backends/cuda", "cupy_backends/cuda/libs"):
+        for name in ("cupy_backends", "cupy_backends/cuda"):
             write_module(tmp_path / name, "")
-        for name, body in (("nvrtc", nvrtc), ("cublas", cublas)):
-            write_module(tmp_path / "cupy_backends/cuda/libs" / name, f"def getVersion():\n    {body}\n")
+        write_module(tmp_path / "cupy_backends/cuda/libs", LIBRARIES)
+        write_module(tmp_path / "cupy_backends/cuda/libs/nvrtc", f"def getVersion():\n    {nvrtc}\n")
+        write_module(tmp_path / "cupy_backends/cuda/libs/cublas", cublas)
         importlib.invalidate_caches()
 
     yield write
@@ -159,10 +171,29 @@ def test_a_machine_without_a_driver(fake, driver):
 
 
 def test_a_driver_that_shows_no_device_is_named_with_its_version(fake):
-    fake(available=False, driver="return 12040")
+    fake(available=False, driver="return 13010")
     text = why_not()
-    assert "the NVIDIA driver (CUDA 12.4) shows no usable GPU" in text
+    assert "the NVIDIA driver (CUDA 13.1) shows no usable GPU" in text
     assert "CUDA_VISIBLE_DEVICES" in text
+
+
+def test_a_driver_for_cuda_12_is_too_old_for_cupy_13_and_both_ways_out_are_named(fake):
+    fake(available=False, driver="return 12040")
+    assert why_not() == (
+        "the NVIDIA driver (for CUDA 12.4) is too old for the installed CuPy, which needs CUDA 13. Install a "
+        "newer driver, or the CuPy for CUDA 12: "
+        'pip uninstall -y cupy-cuda13x && pip install -e ".[cuda12]"'
+    )
+
+
+def test_a_driver_older_than_any_supported_cuda_can_only_be_replaced(fake):
+    fake(available=False, driver="return 11080", runtime=12090)
+    assert why_not().endswith("which needs CUDA 12. Install a newer driver")
+
+
+def test_a_newer_driver_of_the_same_major_version_is_never_too_old(fake):
+    fake(available=False, driver="return 12040", runtime=12090)
+    assert "shows no usable GPU" in why_not()
 
 
 def test_a_gpu_number_that_does_not_exist(fake):
@@ -189,9 +220,16 @@ def test_a_missing_library_is_named_with_its_pip_command(fake, library, runtime,
     assert text.endswith(f"Install it: pip install {package}")
 
 
-def test_a_library_that_asks_for_a_handle_was_found(fake):
-    fake(cublas="raise TypeError('getVersion() takes exactly one argument')")
+def test_libraries_are_looked_for_where_cupy_loads_them(fake):
+    fake(cublas="import cupy_backends.cuda.libs as libs\nassert 'cublas' in libs.looked_up, 'not loaded yet'")
     assert tn.device("cuda") == "cuda:0"
+
+
+def test_what_was_found_is_not_looked_for_again(fake, monkeypatch):
+    fake()
+    tn.device("cuda")
+    monkeypatch.setattr(backend, "cupy_packages", lambda: pytest.fail("asked twice"))
+    tn.device("cuda")
 
 
 # --- and when nothing stands in the way ---

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinynet import cli, runs
-from tinynet.examples import train_mnist, train_rnn
+from tinynet import backend, cli, runs
+from tinynet.errors import DeviceError
+from tinynet.examples import cpu_vs_gpu, train_mnist, train_rnn
 from tinynet.training import History
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
@@ -37,7 +38,7 @@ def same(one, two):
     return all(np.array_equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("train_*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[a-z]*.py")), ids=lambda p: p.name)
 def test_an_example_fits_on_the_wall(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 100
@@ -125,7 +126,8 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path):
 
 CTRL_C_AT_BATCH_7 = """
 import os, signal, sys
-from tinynet import cli, runs
+from tinynet import backend, cli, runs
+from tinynet.errors import DeviceError
 from tinynet.examples import {example} as example
 
 class Interrupting(runs.Recorder):
@@ -250,3 +252,64 @@ def test_a_training_that_diverges_exits_with_1_and_names_the_rate(capsys, tmp_pa
     err = capsys.readouterr().err
     assert "the loss is" in err
     assert "learning rate" in err
+
+
+# --- without a GPU, and against one ---
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """A machine without a GPU, also where there is one."""
+
+    def missing():
+        raise DeviceError("no NVIDIA driver is loaded")
+
+    monkeypatch.setattr(backend, "require_cuda", missing)
+
+
+def test_a_missing_gpu_is_one_line_before_anything_is_made(no_gpu, capsys, tmp_path):
+    assert run(train_mnist, "--device", "cuda", "--out", tmp_path / "run") == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: no NVIDIA driver is loaded\n")
+    assert not (tmp_path / "run").exists()
+
+
+SMALL = ["--batch", 2, "--side", 8, "--channels", 2, "--seconds", 0.01]
+
+
+def test_one_convolution_on_every_backend(no_gpu, capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="bars need matplotlib")
+    files = ["--picture", tmp_path / "bars.png", "--json", tmp_path / "out.json"]
+    assert run(cpu_vs_gpu, *SMALL, *files) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["backend", "pictures", "ms", "GFLOP/s"]
+    assert [line[:12].strip() for line in lines] == list(cpu_vs_gpu.BACKENDS)
+    assert lines[0][13:].startswith("1 of 8x8x2") and lines[1][13:].startswith("2 of 8x8x2")
+    assert lines[3].endswith(" no NVIDIA driver is loaded")
+    rows = json.loads((tmp_path / "out.json").read_text())
+    for row in rows[:3]:
+        flops = 3 * 2 * int(row["pictures"][0]) * 8 * 8 * 2 * 9 * 2
+        assert row["gflops"] == pytest.approx(flops / (row["ms"] / 1e3) / 1e9)
+    assert rows[3] == {"backend": "CUDA", "pictures": "2 of 8x8x2", "why_not": "no NVIDIA driver is loaded"}
+    assert Image.open(tmp_path / "bars.png").size > (300, 150)
+
+
+def test_without_matplotlib_there_is_the_table_alone(no_gpu, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(cpu_vs_gpu, *SMALL, "--picture", tmp_path / "bars.png") == 0
+    captured = capsys.readouterr()
+    assert "Numba" in captured.out and captured.err.endswith("pip install matplotlib\n")
+    assert not (tmp_path / "bars.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch", "--side", "--channels"])
+def test_a_convolution_of_nothing(option, capsys):
+    assert run(cpu_vs_gpu, option, 0) == 2
+    assert capsys.readouterr().err == "error: --batch, --side and --channels: give at least 1 for each\n"
+
+
+def test_the_rooms_are_as_they_were_after_a_comparison(no_gpu, tmp_path):
+    from tinynet import kernels
+
+    run(cpu_vs_gpu, *SMALL, "--picture", tmp_path / "bars.png")
+    assert kernels.room() == "fast"

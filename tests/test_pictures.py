@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tinynet.errors import CheckpointError, ShapeError
-from tinynet.pictures import draw_curves, draw_mistakes, worst_mistakes
+from tinynet.pictures import draw_bars, draw_curves, draw_mistakes, worst_mistakes
 from tinynet.training import History
 
 LABELS = np.array([0, 1, 2, 1, 0])
@@ -103,3 +103,11 @@ def test_without_matplotlib_there_are_no_curves_and_no_error(tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert not draw_curves(tmp_path / "c.png", History())
     assert not list(tmp_path.iterdir())
+
+
+def test_bars_are_drawn_one_below_the_other(tmp_path):
+    pytest.importorskip("matplotlib", reason="bars need matplotlib")
+    assert draw_bars(tmp_path / "two.png", {"a": 1e-3, "b": 50.0}, "title", "GFLOP/s")
+    assert draw_bars(tmp_path / "three.png", {"a": 1e-3, "b": 50.0, "c": 1.0}, "title", "GFLOP/s")
+    two, three = (Image.open(tmp_path / f"{name}.png").size for name in ("two", "three"))
+    assert two[0] == three[0] and two[1] < three[1]

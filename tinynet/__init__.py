@@ -19,11 +19,12 @@ from tinynet.tensor import Tensor, tensor
 if TYPE_CHECKING:
     import tinynet.kernels as kernels  # a folder of its own in the repository, see pyproject.toml
     from tinynet import data, io, metrics, models, nn, ops, optim, training
+    from tinynet.training.compile import compile
 
 __version__ = "0.1.0"
 __all__ = [
-    "Op", "Tensor", "data", "device", "gradcheck", "io", "kernels", "metrics", "models", "nn", "no_grad",
-    "ops", "optim", "seed", "tensor", "threads", "training",
+    "Op", "Tensor", "compile", "data", "device", "gradcheck", "io", "kernels", "metrics", "models", "nn",
+    "no_grad", "ops", "optim", "seed", "tensor", "threads", "training",
 ]  # fmt: skip
 
 _ROOMS = {"data", "io", "kernels", "metrics", "models", "nn", "ops", "optim", "training"}
@@ -49,6 +50,8 @@ def threads(n: int | None = None) -> int:
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"tinynet.{name}")
+    if name == "compile":
+        return importlib.import_module("tinynet.training.compile").compile
     from tinynet.errors import did_you_mean
 
     for room in () if name.startswith("_") else ("nn", "ops", "optim", "data", "metrics", "training"):
@@ -58,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_ROOMS, "compile"})

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,8 +22,19 @@ from tinynet.tensor import Tensor
 _birth = itertools.count()
 
 
+class Witness(Protocol):
+    """Somebody who wants to know what a step has to do with; see :func:`witnessed`."""
+
+    def uses(self, thing: Any) -> None:
+        """A tensor goes into an operation, a module is called, or an optimiser takes a step."""
+
+    def receives(self, leaf: Tensor) -> None:
+        """A gradient is about to be added to a leaf's own."""
+
+
 class _Mode(threading.local):
     recording = True
+    witness: Witness | None = None
 
 
 _mode = _Mode()
@@ -37,6 +48,22 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _mode.recording = before
+
+
+@contextmanager
+def witnessed(witness: Witness) -> Iterator[None]:
+    """Inside this block ``witness`` is told what is used, and which leaves receive gradients."""
+    before, _mode.witness = _mode.witness, witness
+    try:
+        yield
+    finally:
+        _mode.witness = before
+
+
+def notice(thing: Any) -> None:
+    """Tell the witness, if there is one, that the step uses ``thing``."""
+    if _mode.witness is not None:
+        _mode.witness.uses(thing)
 
 
 def is_recording() -> bool:
@@ -72,6 +99,9 @@ class Op:
             sources.append(None if t is None or not t.requires_grad else _source(t))
         if len(arrays) > 1:
             _check_alike(cls.__name__, arrays)
+        if _mode.witness is not None:
+            for t in inputs:
+                notice(t)
         op.needs = tuple([source is not None for source in sources])
         result = op.forward(*arrays, **settings)
         node = Node(op, sources) if True in op.needs and _mode.recording else None
@@ -165,6 +195,8 @@ def _seed_gradient(root: Tensor, grad: Any) -> Any:
 
 
 def _accumulate(leaf: Tensor, grad: Any) -> None:
+    if _mode.witness is not None:
+        _mode.witness.receives(leaf)
     leaf.grad = grad if leaf.grad is None else leaf.grad + grad
 
 

@@ -31,8 +31,16 @@ class DeviceError(TinynetError, RuntimeError):
     """No such device, or arrays on different devices."""
 
 
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU has no room for what is wanted."""
+
+
 class GraphError(TinynetError, RuntimeError):
     """The recorded graph cannot do what was asked of it."""
+
+
+class CaptureError(TinynetError, RuntimeError):
+    """A step that cannot be recorded as a CUDA graph."""
 
 
 class DataError(TinynetError, ValueError):

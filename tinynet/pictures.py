@@ -1,8 +1,9 @@
-"""Pictures about a training run: the worst mistakes of a classifier, and the curves of its history."""
+"""Pictures of results: the worst mistakes of a classifier, the curves of its history, bars side by side."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -96,18 +97,51 @@ def draw_curves(path: str | os.PathLike, history: History) -> bool:
 
     Returns False, and writes nothing, where matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if (Figure := _figure_class()) is None:
         return False
     panels = list(dict.fromkeys(name.removeprefix("val_") for name in history.columns)) or ["loss"]
     figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         _draw_panel(axes, panel, history)
+    _write(path, figure)
+    return True
+
+
+def draw_bars(path: str | os.PathLike, values: Mapping[str, float], title: str, unit: str) -> bool:
+    """Write a PNG with a bar for each of the positive values, on a logarithmic axis, the number beside it.
+
+    Returns False, and writes nothing, where matplotlib is not installed.
+    """
+    if (Figure := _figure_class()) is None:
+        return False
+    names, numbers = list(values), list(values.values())
+    figure = Figure(figsize=(8, 1.6 + 0.6 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(names, numbers, color="#0b6e4f")
+    axes.bar_label(bars, [f"{number:.3g}" for number in numbers], padding=4)
+    axes.set_xscale("log")
+    axes.set_xlim(min(numbers) / 3, max(numbers) * 4)
+    axes.invert_yaxis()  # the first one on top
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(unit)
+    axes.spines[["top", "right"]].set_visible(False)
+    _write(path, figure)
+    return True
+
+
+def _figure_class() -> Any:
+    """matplotlib's Figure; None where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    return Figure
+
+
+def _write(path: str | os.PathLike, figure: Any) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     atomic_write(path, buffer.getvalue())
-    return True
 
 
 def _draw_panel(axes: Any, panel: str, history: History) -> None:

@@ -11,6 +11,7 @@ cannot work although its package is there.
 from __future__ import annotations
 
 import importlib
+from collections import ChainMap
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -29,11 +30,12 @@ _KEEP_MEMORY = {
 
 
 class Description(NamedTuple):
-    """Where an engine is found: its module here, the package it needs, and its process's environment."""
+    """Where an engine is found: its module here, the package it needs, its process and its environment."""
 
     module: str
     package: str
     environment: dict[str, str]
+    worker: str = "benchmarks.worker"
 
 
 class Engine(Protocol):
@@ -54,7 +56,18 @@ ENGINES = {
     "jax": Description("with_jax", "jax", {}),
 }
 
+# On a GPU; see benchmarks/gpu/worker.py for what these can do.
+_GPU_WORKER = "benchmarks.gpu.worker"
+_NO_POOL = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # by default JAX takes three quarters of the card
+GPU_ENGINES = {
+    "tinynet-gpu": Description("gpu_tinynet", "tinynet", {}, _GPU_WORKER),
+    "torch-gpu": Description("gpu_torch", "torch", {}, _GPU_WORKER),
+    "torch-compile-gpu": Description("gpu_torch_compile", "torch", {}, _GPU_WORKER),
+    "jax-gpu": Description("gpu_jax", "jax", _NO_POOL, _GPU_WORKER),
+}
+KNOWN = ChainMap(GPU_ENGINES, ENGINES)
+
 
 def module_of(name: str) -> ModuleType:
     """The engine's module, which imports nothing heavy by itself: its ``load`` does."""
-    return importlib.import_module(f"benchmarks.engines.{ENGINES[name].module}")
+    return importlib.import_module(f"benchmarks.engines.{KNOWN[name].module}")

@@ -20,9 +20,17 @@ Array = Any
 class Layers:
     """The layers of one forward pass; each takes its weights from the front of the list."""
 
-    def __init__(self, weights: list[Array], stats: list[Array], training: bool, key: Array | None):
+    def __init__(
+        self,
+        weights: list[Array],
+        stats: list[Array],
+        training: bool,
+        key: Array | None,
+        rate: float | None = None,
+    ):
         self.weights, self.stats = iter(weights), iter(stats)
         self.training, self.key = training, key  # without a key, dropout does nothing
+        self.rate = rate  # of all dropout, in place of the network's own
         self.new_stats: list[Array] = []
 
     def conv(self, x: Array, padding: str, bias: bool = True) -> Array:
@@ -39,6 +47,7 @@ class Layers:
         """Zero a part of the elements, scale up the others."""
         if not self.training or self.key is None:
             return x
+        rate = rate if self.rate is None else self.rate
         self.key, here = jax.random.split(self.key)
         return jnp.where(jax.random.bernoulli(here, 1 - rate, x.shape), x / (1 - rate), 0)
 
@@ -129,17 +138,19 @@ def infer(name: str, weights: list[Array], stats: list[Array], x: Array) -> Arra
 
 
 def train_step(
-    name: str, mode: str, dropout: bool, x: Array, labels: Array, state: tuple
+    name: str, mode: str, dropout: bool | float, x: Array, labels: Array, state: tuple
 ) -> tuple[Array, tuple]:
     """Loss, gradients and one step of the mode's optimiser.
 
-    The state is weights, moments, statistics, step count, key.
+    The state is weights, moments, statistics, step count, key. ``dropout`` is whether there is any, or the
+    rate of all of it.
     """
+    rate = None if isinstance(dropout, bool) else dropout
     weights, moments, stats, count, key = state
     key, here = jax.random.split(key)
 
     def loss_of(weights: list[Array]) -> tuple[Array, list[Array]]:
-        layers = Layers(weights, stats, True, here if dropout else None)
+        layers = Layers(weights, stats, True, here if dropout else None, rate)
         logs = jax.nn.log_softmax(NETS[name](layers, x))
         return -jnp.take_along_axis(logs, labels[..., None], -1).mean(), layers.new_stats
 

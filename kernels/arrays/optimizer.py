@@ -47,5 +47,19 @@ def adam_step(
         param -= xp.multiply(update, lr / (1 - beta1**step), out=scratch)
 
 
+def total_norm(arrays: Arrays) -> Array:
+    """Square root of the sum of all squares."""
+    xp = xp_of(arrays[0])
+    squares = [(array.astype("float64") ** 2).sum() for array in arrays]
+    return xp.asarray(xp.sqrt(sum(squares[1:], squares[0])))
+
+
+def limit_norm(arrays: Arrays, norm: Array, limit: float) -> None:
+    """Make all arrays shorter by the same factor."""
+    factor = limit / xp_of(arrays[0]).maximum(norm, limit)
+    for array in arrays:
+        array *= factor.astype(array.dtype)
+
+
 def _with_decay(grad: Array, param: Array, weight_decay: float) -> Array:
     return grad + weight_decay * param if weight_decay else grad

@@ -15,6 +15,10 @@
 
 #define FULL_WARP 0xffffffffu
 
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)  // NVRTC has no math.h
+#endif
+
 // Sum over the 32 lanes of a warp; every lane gets it. Adding in a fixed tree keeps it deterministic.
 __device__ __forceinline__ float warp_sum(float value) {
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(FULL_WARP, value, distance);

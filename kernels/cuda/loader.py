@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynet.kernels import arrays
+from tinynet.kernels import blocks as plain_blocks
 
 Array = Any
 Grid = tuple[int, ...]
@@ -61,14 +62,22 @@ def _argument(value: Any) -> Any:
 
 
 def float32_kernel(function: Callable) -> Callable:
-    """Arrays of another dtype than float32 go to the whole-array kernel of the same name instead."""
-    plain = getattr(arrays, function.__name__)
+    """Where a floating-point array is not float32, the whole-array room computes instead."""
+    name = function.__name__
+    block = getattr(plain_blocks, name, None)
+    plain = functools.partial(block, arrays) if block else getattr(arrays, name)
 
     @functools.wraps(function)
-    def choose(first: Array, *rest: Any) -> Any:
-        return (function if first.dtype == np.float32 else plain)(first, *rest)
+    def choose(*args: Any) -> Any:
+        return (function if all(map(_fits, args)) else plain)(*args)
 
     return choose
+
+
+def _fits(value: Any) -> bool:
+    """Whether a kernel for float32 takes this argument: anything but an array of other floats."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is None or dtype == np.float32 or dtype.kind != "f"
 
 
 def contiguous(array: Array | None) -> Array | None:

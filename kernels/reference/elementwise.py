@@ -22,6 +22,28 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     return losses.astype(logits.dtype), probabilities.astype(logits.dtype)
 
 
+def softmax_cross_entropy_grad(
+    probabilities: np.ndarray, labels: np.ndarray, grad: np.ndarray, divisor: float
+) -> np.ndarray:
+    """Row by row: softmax(row), less 1 at the label, times the gradient of the row's loss."""
+    grad_logits = np.empty_like(probabilities)
+    for r, label in enumerate(labels):
+        scale = float(grad[r] if grad.ndim else grad) / divisor
+        for k, p in enumerate(probabilities[r].tolist()):
+            grad_logits[r, k] = (p - (k == label)) * scale
+    return grad_logits
+
+
+def scaled_sum(values: np.ndarray, divisor: float) -> np.ndarray:
+    """Sum over the divisor."""
+    return np.array(math.fsum(values.tolist()) / divisor, values.dtype)
+
+
+def add_scaled(total: np.ndarray, value: np.ndarray, factor: float) -> None:
+    """Add the product, in float64."""
+    total[...] = total.item() + value.item() * factor
+
+
 def dropout(x: np.ndarray, rate: float, key: int) -> np.ndarray:
     """Zero each element with probability ``rate`` and scale the rest by 1 / (1 - rate)."""
     y = np.zeros(x.shape, x.dtype)
@@ -85,3 +107,16 @@ def adam_step(
             v = beta2 * float(square[i]) + (1 - beta2) * g * g
             mean[i], square[i] = m, v
             param[i] = p - lr * (m / (1 - beta1**step)) / (math.sqrt(v / (1 - beta2**step)) + eps)
+
+
+def total_norm(arrays: Arrays) -> np.ndarray:
+    """Square root of the sum of all squares."""
+    return np.array(math.sqrt(math.fsum(float(x) ** 2 for array in arrays for x in array.flat)))
+
+
+def limit_norm(arrays: Arrays, norm: np.ndarray, limit: float) -> None:
+    """Element by element, multiply by the same factor."""
+    factor = limit / max(float(norm), limit)
+    for array in arrays:
+        for i in np.ndindex(*array.shape):
+            array[i] *= array.dtype.type(factor)

@@ -15,19 +15,27 @@ DTYPES = [np.float32, np.float64]
 EVERY = sorted(set(kernels.__all__) - {"Window", "precision", "room", "use"})
 BLOCKS = [name for name in EVERY if hasattr(blocks, name)]
 NAMES = [name for name in EVERY if name not in BLOCKS]  # single kernels
-IN_PLACE = {"adam_step": (0, 2, 3), "sgd_step": (0, 2)}  # which arguments are written to
+IN_PLACE = {  # which arguments are written to
+    "adam_step": (0, 2, 3),
+    "add_scaled": (0,),
+    "limit_norm": (0,),
+    "sgd_step": (0, 2),
+}
+LISTS = {*IN_PLACE, "total_norm"} - {"add_scaled"}  # whose arguments are lists over parameters
 EPS = 1e-5
 
 
 def run(room, name, *args):
     """Call a kernel in a room; the results without None, or what it changed in place, as a list of arrays.
 
-    The steps of the optimisers take lists over parameters: here they get one.
+    What takes lists over parameters gets one here.
     """
     with kernels.use(room):
-        result = getattr(kernels, name)(*(map(listed, args) if name in IN_PLACE else args))
+        result = getattr(kernels, name)(*(map(listed, args) if name in LISTS else args))
     if name in IN_PLACE:
         return [args[i] for i in IN_PLACE[name] if args[i] is not None]
+    if name == "total_norm":  # always in float64
+        return [result.astype(args[0].dtype)]
     return [r for r in result if r is not None] if isinstance(result, tuple) else [result]
 
 
@@ -199,8 +207,16 @@ def recurrent_calls(n, steps=4, features=3, units=2):
 
 def small_calls(n):
     param, grad, mean, square = (normal(n, 7, seed=i) for i in range(4))
+    picked = np.arange(n, dtype=np.int32), 0, n
     return {
+        "gather": (normal(n, 4, 2), np.arange(n, dtype=np.int32)[::-1].copy(), 0, n, True),
+        "gather_warped": (normal(n, 6, 5, 2), *picked, 2**63 + 9, (20.0, 0.2, 0.1, 1.5), 0.3),
+        "total_norm": (normal(n, 9),),
+        "limit_norm": (normal(n, 9), 2.5, 0.4),
         "softmax_cross_entropy": (3 * normal(n, 5), np.arange(n) * 3 % 5),
+        "softmax_cross_entropy_grad": (normal(n, 5), np.arange(n) * 3 % 5, normal(n, seed=1), 3),
+        "scaled_sum": (normal(n), 3),
+        "add_scaled": (normal(1), normal(1, seed=1), 128),
         "dropout": (normal(n, 9), 0.4, 0x1234567_89ABCDEF),
         "erf": (normal(n, 9),),
         "sgd_step": (param, grad, mean, 0.1, 0.9, True, 0.01),

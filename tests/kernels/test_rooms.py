@@ -214,7 +214,7 @@ print(*(name for name in ("numba", "cupy") if name in sys.modules))
 
 
 def test_arrays_that_are_not_numpys_go_to_the_cuda_room():
-    from tinynet.kernels import arrays, cuda, rooms
+    from tinynet.kernels import cuda, rooms
 
     assert rooms.room_of(object()) is cuda
-    assert all(getattr(cuda, name) is getattr(arrays, name) for name in NAMES)
+    assert all(callable(getattr(cuda, name)) for name in NAMES)

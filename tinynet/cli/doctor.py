@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
@@ -111,22 +112,75 @@ def _kernel_cache(name: str) -> Finding:
 
 
 def _cupy(name: str) -> Finding:
-    packages = backend.cupy_packages()
     try:
-        cupy = backend.require_cuda()
+        cupy = backend.import_cupy()
     except DeviceError as error:
-        found = "".join(f"{package}, " for package in packages)
+        found = "".join(f"{package}, " for package in backend.cupy_packages())
         return Finding(name, "missing", f"{found}only needed for a GPU", str(error))
-    runtime = cupy.cuda.runtime
-    driver, gpus = runtime.driverGetVersion(), _gpu_names(cupy)
-    return Finding(
-        name, "ok", f"{cupy.__version__}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}, {gpus}"
-    )
+    return Finding(name, "ok", " ".join([*backend.cupy_packages(), cupy.__version__]))
 
 
-def _gpu_names(cupy: Any) -> str:
-    count = cupy.cuda.runtime.getDeviceCount()
-    return ", ".join(cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count))
+def _driver(name: str) -> Finding:
+    """Asked of the system itself, so that it can be told which CuPy fits."""
+    version = _driver_version()
+    if version == 0:
+        return Finding(name, "missing", "no NVIDIA driver is loaded", "nvidia-smi shows what is there")
+    return Finding(name, "ok", f"for CUDA {version // 1000}.{version % 1000 // 10}")
+
+
+def _driver_version() -> int:
+    """CUDA's number of the driver, such as 13010; 0 where there is none."""
+    version = ctypes.c_int(0)
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+        library.cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return 0
+    return version.value
+
+
+def _with_gpu(look: Callable[[str, Any], Finding]) -> Callable[[str], Finding]:
+    """A look that needs CuPy and a GPU; without them it says so."""
+
+    def guarded(name: str) -> Finding:
+        try:
+            cupy = backend.import_cupy()
+        except DeviceError:
+            return Finding(name, "missing", "needs CuPy", "see CuPy")
+        try:
+            backend.require_device(cupy)
+        except DeviceError as error:
+            return Finding(name, "missing", "needs a GPU", str(error) if name == "GPU" else "see GPU")
+        return look(name, cupy)
+
+    return guarded
+
+
+@_with_gpu
+def _gpu(name: str, cupy: Any) -> Finding:
+    cards = [cupy.cuda.runtime.getDeviceProperties(i) for i in range(cupy.cuda.runtime.getDeviceCount())]
+    texts = [f"{c['name'].decode()} (compute capability {c['major']}.{c['minor']})" for c in cards]
+    return Finding(name, "ok", ", ".join(texts))
+
+
+@_with_gpu
+def _gpu_memory(name: str, cupy: Any) -> Finding:
+    free, total = map(backend.in_bytes, backend.gpu_memory())
+    return Finding(name, "ok", f"{free} of {total} are free")
+
+
+def _library(name: str) -> Finding:
+    """NVRTC or cuBLAS: both come as packages of their own, or with the CUDA toolkit."""
+    try:
+        cupy = backend.import_cupy()
+    except DeviceError:
+        return Finding(name, "missing", "needs CuPy", "see CuPy")
+    try:
+        backend.require_library(cupy, name.lower())
+    except DeviceError as error:
+        reason, _, advice = str(error).rpartition(". ")
+        return Finding(name, "missing", reason, advice)
+    return Finding(name, "ok", "found")
 
 
 def _packages(name: str) -> Finding:
@@ -199,6 +253,11 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "threading": _threading,
     "kernel cache": _kernel_cache,
     "CuPy": _cupy,
+    "GPU driver": _driver,
+    "GPU": _gpu,
+    "GPU memory": _gpu_memory,
+    "NVRTC": _library,
+    "cuBLAS": _library,
     "packages": _packages,
     "matplotlib": _matplotlib,
     "cache folder": _cache_folder,

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinynet.data import transforms
 from tinynet.data.dataset import Dataset, Subset
+from tinynet.data.device import DeviceLoader
 from tinynet.data.digits import DrawnDigits, digits
 from tinynet.data.images import as_mnist, as_mnist_stages, read_image
 from tinynet.data.loader import Loader
@@ -19,8 +20,8 @@ from tinynet.data.style import READABLE, WIDE, DigitStyle
 from tinynet.errors import did_you_mean
 
 __all__ = [
-    "READABLE", "WIDE", "Dataset", "DigitStyle", "DrawnDigits", "Loader", "Subset", "as_mnist",
-    "as_mnist_stages", "digits", "mnist", "read_image", "split", "transforms",
+    "READABLE", "WIDE", "Dataset", "DeviceLoader", "DigitStyle", "DrawnDigits", "Loader", "Subset",
+    "as_mnist", "as_mnist_stages", "digits", "mnist", "read_image", "split", "transforms",
 ]  # fmt: skip
 
 _ELSEWHERE = {  # names of other packages, and what they are called here

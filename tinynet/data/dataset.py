@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynet.backend import host, is_array
 from tinynet.data.seeding import check_seed, sample_keys
 from tinynet.errors import DataError, DTypeError, NotFiniteError, ShapeError, TinynetError
 
@@ -182,7 +183,7 @@ def _checked_targets(y: Any) -> np.ndarray:
 
 def _array(value: Any, name: str) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        array = host(value) if is_array(value) else np.asarray(value)
     except ValueError as error:  # a ragged list
         raise ShapeError(f"{name} is no array: its samples differ in shape ({error})") from error
     if array.ndim == 0:

@@ -35,10 +35,15 @@ def branch(keys: np.ndarray, number: int | np.ndarray) -> np.ndarray:
     return scramble(np.asarray(keys, np.uint64) + _STEP * (numbers + np.uint64(1)))
 
 
+def epoch_key(seed: int, epoch: int) -> int:
+    """The key from which those of all samples branch off, for this seed and epoch."""
+    start = np.array([check_seed(seed) % (1 << 63)], np.uint64)
+    return int(branch(scramble(start), epoch)[0])
+
+
 def sample_keys(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
     """One key for each sample number in ``indices`` (n,), for this seed and epoch."""
-    start = np.array([check_seed(seed) % (1 << 63)], np.uint64)
-    return branch(branch(scramble(start), epoch), np.asarray(indices))
+    return branch(np.array([epoch_key(seed, epoch)], np.uint64), np.asarray(indices))
 
 
 def uniform(keys: np.ndarray, count: int) -> np.ndarray:

@@ -8,10 +8,10 @@ import numpy as np
 
 from tinynet.backend import host
 from tinynet.errors import DataError
-from tinynet.metrics.metric import Metric, labels
+from tinynet.metrics.metric import Metric, Sums, labels
 
 
-class Accuracy(Metric):
+class Accuracy(Sums):
     """Share of samples (or pixels) whose predicted class is the true one.
 
     Scores (..., K), logits or probabilities alike, are compared by their largest. A single score per sample
@@ -19,48 +19,39 @@ class Accuracy(Metric):
     """
 
     name = "accuracy"
-    _right: Any
-    _seen: int
 
     def __init__(self, threshold: float = 0.0):
         self.threshold = threshold
         super().__init__()
 
-    def update(self, pred: Any, target: Any) -> None:
+    def terms(self, pred: Any, target: Any) -> tuple[Any, int]:
+        """Right answers, and all."""
         predicted, true = labels(pred, target, self.threshold)
-        self._right = self._right + (predicted == true).sum()  # stays on the GPU until result()
-        self._seen += true.size
+        return (predicted == true).sum(), true.size
 
     def result(self) -> float:
-        return float(self._right) / self._seen if self._seen else float("nan")
-
-    def reset(self) -> None:
-        self._right, self._seen = 0, 0
+        right, seen = self.sums
+        return float(right) / seen if seen else float("nan")
 
 
-class _BinaryShare(Metric):
+class _BinaryShare(Sums):
     """Of the samples whose true class is (or is not) ``positive``, the share that is predicted so."""
 
     of_positives = True
-    _right: Any
-    _seen: Any
 
     def __init__(self, positive: int = 1, threshold: float = 0.0):
         self.positive, self.threshold = positive, threshold
         super().__init__()
 
-    def update(self, pred: Any, target: Any) -> None:
+    def terms(self, pred: Any, target: Any) -> tuple[Any, Any]:
+        """Right answers among the samples that are asked for, and the number of these."""
         predicted, true = labels(pred, target, self.threshold)
         asked = (true == self.positive) == self.of_positives
-        self._right = self._right + (asked & ((predicted == self.positive) == self.of_positives)).sum()
-        self._seen = self._seen + asked.sum()
+        return (asked & ((predicted == self.positive) == self.of_positives)).sum(), asked.sum()
 
     def result(self) -> float:
-        seen = int(self._seen)
-        return int(self._right) / seen if seen else float("nan")
-
-    def reset(self) -> None:
-        self._right, self._seen = 0, 0
+        right, seen = map(int, self.sums)
+        return right / seen if seen else float("nan")
 
 
 class Sensitivity(_BinaryShare):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import Array, is_array
+from tinynet.backend import Array, can_look, is_array
 from tinynet.errors import DataError
 
 
@@ -37,6 +37,23 @@ class Metric:
         return f"{type(self).__name__}()"
 
 
+class Sums(Metric):
+    """A figure made of sums over all batches, such as the number of right answers and that of all."""
+
+    sums: list[Any]
+    number = 2  # of the sums
+
+    def terms(self, pred: Any, target: Any) -> tuple[Any, ...]:
+        """What one batch adds to each sum: numbers, or arrays without axes, which may stay on a GPU."""
+        raise TypeError(f"{type(self).__name__} defines no terms(self, pred, target)")
+
+    def update(self, pred: Any, target: Any) -> None:
+        self.sums = [total + term for total, term in zip(self.sums, self.terms(pred, target))]
+
+    def reset(self) -> None:
+        self.sums = [0] * self.number
+
+
 def as_arrays(pred: Any, target: Any) -> tuple[Array, Array]:
     """Both as arrays; :class:`DataError` unless they have the same number of samples."""
     pred, target = _array(pred), _array(target)
@@ -57,7 +74,7 @@ def _array(value: Any) -> Array:
 
 def check_shares(target: Array) -> None:
     """Raise :class:`DataError` for targets that are neither whole numbers nor between 0 and 1."""
-    if target.dtype.kind == "f" and ((target < 0) | (target > 1)).any():
+    if target.dtype.kind == "f" and can_look(target) and ((target < 0) | (target > 1)).any():
         raise DataError(
             "a metric of classes got targets that are no shares between 0 and 1. Class labels are integers; "
             "for quantities there is the metric mse"
@@ -93,4 +110,5 @@ def labels(pred: Any, target: Any, threshold: float) -> tuple[Array, Array]:
             f"scores of shape {pred.shape} do not fit targets of shape {target.shape}; "
             "scores (N, K) go with labels (N,)"
         )
-    return pred.astype("int64"), (target > 0.5 if target.dtype.kind == "f" else target).astype("int64")
+    target = target > 0.5 if target.dtype.kind == "f" else target
+    return pred.astype("int64", copy=False), target.astype("int64", copy=False)

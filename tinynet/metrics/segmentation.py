@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from tinynet.backend import host
+from tinynet.backend import Array, array_module
 from tinynet.errors import ArgumentError
-from tinynet.metrics.metric import Metric, as_arrays, labels
+from tinynet.metrics.metric import Sums, as_arrays, labels
 
 
-class _Overlap(Metric):
+class _Overlap(Sums):
     """Mean overlap over samples and classes; what overlap is, the subclass says."""
 
     def __init__(
@@ -26,22 +24,24 @@ class _Overlap(Metric):
         self.empty, self.threshold = empty, threshold
         super().__init__()
 
-    def update(self, pred: Any, target: Any) -> None:
+    def terms(self, pred: Any, target: Any) -> tuple[Any, ...]:
+        """The sum of the overlaps, and their number."""
         k = self._number_of_classes(*as_arrays(pred, target))
-        predicted, true = (host(a).reshape(len(a), -1) for a in labels(pred, target, self.threshold))
+        predicted, true = (a.reshape(len(a), -1) for a in labels(pred, target, self.threshold))
+        total, count = 0.0, 0
         for c in range(0 if self.background else 1, k):
             found, wanted = predicted == c, true == c
             both = (found & wanted).sum(1)
-            overlap = self.overlap(both, found.sum(1), wanted.sum(1))
-            self._sum += float(overlap.sum())
-            self._count += len(overlap)
+            total, count = total + self.overlap(both, found.sum(1), wanted.sum(1)).sum(), count + len(both)
+        return total, count
 
-    def overlap(self, both: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def overlap(self, both: Array, found: Array, wanted: Array) -> Array:
         """Overlap per sample (N,), from the pixels in both masks, the predicted and the true one."""
         raise TypeError(f"{type(self).__name__} defines no overlap")
 
-    def _ratio(self, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-        return np.where(bottom > 0, top / np.maximum(bottom, 1), self.empty)
+    def _ratio(self, top: Array, bottom: Array) -> Array:
+        xp = array_module(bottom)
+        return xp.where(bottom > 0, top / xp.maximum(bottom, 1), self.empty)
 
     def _number_of_classes(self, pred: Any, target: Any) -> int:
         if self.classes is not None:
@@ -53,10 +53,7 @@ class _Overlap(Metric):
         return max(pred.shape[-1], 2) if pred.ndim > target.ndim or pred.shape[-1] == 1 else 2
 
     def result(self) -> float:
-        return self._sum / self._count if self._count else float("nan")
-
-    def reset(self) -> None:
-        self._sum, self._count = 0.0, 0
+        return float(self.sums[0]) / self.sums[1] if self.sums[1] else float("nan")
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -73,7 +70,7 @@ class DiceScore(_Overlap):
 
     name = "dice"
 
-    def overlap(self, both: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def overlap(self, both: Array, found: Array, wanted: Array) -> Array:
         return self._ratio(2 * both, found + wanted)
 
 
@@ -82,5 +79,5 @@ class IoU(_Overlap):
 
     name = "iou"
 
-    def overlap(self, both: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def overlap(self, both: Array, found: Array, wanted: Array) -> Array:
         return self._ratio(both, found + wanted - both)

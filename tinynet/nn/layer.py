@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tinynet.backend import to_device
-from tinynet.errors import DTypeError, ShapeError, by_x
+from tinynet.backend import device_of, to_device
+from tinynet.errors import DeviceError, DTypeError, ShapeError, by_x
 from tinynet.nn.checks import missing_axis, whole
 from tinynet.nn.init import Initializer, draw
 from tinynet.nn.module import Module
@@ -47,7 +47,7 @@ class Layer(Module):
             x = as_tensor(x)
         if self._features is None:
             return self._first_run(x, states, named)
-        self._check_dtype(x)
+        self._check_input(x)
         return self.run(x, *states, **named)
 
     def size(self, features: int | None, name: str = "in_features") -> None:
@@ -59,8 +59,8 @@ class Layer(Module):
         """Create the parameters from what the data look like; taken back if the outermost call fails."""
         self._check_axes(x)
         will_build(self.forget)
-        self._create(x.shape[-1], x.device)
-        self._check_dtype(x)
+        self._create(x.shape[-1], self._place or x.device)
+        self._check_input(x)
         return self.run(x, *states, **named)
 
     def _create(self, features: int, device: str) -> None:
@@ -92,12 +92,18 @@ class Layer(Module):
                 f"If there really are {x.shape[-1]} channels, say so: in_channels={x.shape[-1]}"
             )
 
-    def _check_dtype(self, x: Tensor) -> None:
-        dtype = getattr(self, self.first).data.dtype
-        if x.data.dtype != dtype:
-            name = str(dtype)
+    def _check_input(self, x: Tensor) -> None:
+        weight = getattr(self, self.first).data
+        if x.data.dtype != weight.dtype:
+            name = str(weight.dtype)
             raise DTypeError(
                 f"the input is {x.dtype}, the weights {name}. Convert the input: x.astype({name!r})"
+            )
+        if type(x.data) is not type(weight):
+            here, there = x.device, device_of(weight)
+            raise DeviceError(
+                f"the input is on {here}, the weights are on {there}. Move the input: x.to({there!r}) (or an "
+                f"array: tn.tensor(x, device={there!r})), or the model: model.to({here!r})"
             )
 
 

@@ -40,6 +40,7 @@ class Module:
     _hooks: tuple[Hook, ...] = ()
     _buffers: tuple[str, ...] = ()
     _trainer: Any = None
+    _place: str | None = None  # where to() has put it; parameters that are still to be made go there
     _right_call: str = ""  # see check_call
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
@@ -159,7 +160,7 @@ class Module:
         """Learn again after :meth:`freeze`."""
         return self._set_all(frozen=False)._set_requires_grad(True)
 
-    def _set_all(self, **flags: bool) -> Module:
+    def _set_all(self, **flags: Any) -> Module:
         for module in self.modules():
             vars(module).update(flags)
         return self
@@ -170,22 +171,28 @@ class Module:
         return self
 
     def to(self, device: str) -> Module:
-        """Move parameters and buffers to ``"cpu"`` or ``"cuda"``, before the optimiser is made."""
-        backend.device(device)
-        return self._convert(lambda array: backend.to_device(array, device))
+        """Move parameters and buffers to ``"cpu"`` or ``"cuda"``; an optimiser of them follows by itself.
+
+        Parameters without a size yet will be made there. Gradients are forgotten. When the GPU is too small
+        for them all, :class:`DeviceMemoryError` is raised and nothing has moved.
+        """
+        device = backend.device(device)
+        self._convert(lambda array: backend.to_device(array, device))
+        return self._set_all(_place=device)
 
     def astype(self, dtype: Any) -> Module:
         """Convert parameters and buffers, for instance to float64 to check gradients."""
         return self._convert(lambda array: array.astype(dtype))
 
     def _convert(self, convert: Callable[[Any], Any]) -> Module:
+        holders: list[tuple[Any, str]] = [(p, "data") for p in self.parameters()]
+        holders += [(module, name) for module in self.modules() for name in module._buffers]
+        arrays = [getattr(holder, name) for holder, name in holders]
+        converted = [None if array is None else convert(array) for array in arrays]
+        for (holder, name), array in zip(holders, converted):
+            setattr(holder, name, array)
         for parameter in self.parameters():
-            if parameter.built:
-                parameter.data, parameter.grad = convert(parameter.data), None
-        for module in self.modules():
-            for name in module._buffers:
-                if getattr(module, name) is not None:
-                    setattr(module, name, convert(getattr(module, name)))
+            parameter.grad = None
         return self
 
     # --- sizes, state and files: the work is done in nn.summary and nn.state ---

@@ -35,11 +35,17 @@ def dry_run(model: Module, input_shape: Iterable[int]) -> list[Step]:
     _check_inputs(model)
     first = next((p.data for p in model.parameters() if p.built), None)
     x = np.zeros((1, *shape), DEFAULT_DTYPE if first is None else first.dtype)
+    x = to_device(x, _place(model) if first is None else device_of(first))
     quiet = np.errstate(all="ignore")  # zeros may have no logarithm
     with _evaluation(model), no_grad(), kernels.use("numpy"), quiet:
-        _, steps = record_call(model, (Tensor(x if first is None else to_device(x, device_of(first))),), {})
+        _, steps = record_call(model, (Tensor(x),), {})
     model.input_shape = shape
     return [Step(*step) for step in steps]
+
+
+def _place(model: Module) -> str:
+    """Where to() has put a model that has no parameters yet."""
+    return next((module._place for module in model.modules() if module._place), "cpu")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinynet import random
+from tinynet.autograd import notice
 from tinynet.errors import ShapeError, TinynetError, by_x
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ calls = _Calls()
 
 def record_call(module: Module, inputs: tuple, settings: dict[str, Any]) -> tuple[Any, list[tuple]]:
     """Call ``module``; return its output and all steps taken inside. Errors get the trail so far."""
+    notice(module)
     before = calls.steps, calls.undo
     steps: list[tuple] = []
     undo: Undo = []

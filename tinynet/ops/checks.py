@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import device_of
+from tinynet.backend import array_module, device_of
 from tinynet.errors import ArgumentError, DeviceError, DTypeError, GraphError, ShapeError, unknown_name
+from tinynet.kernels.live import recording, words
 from tinynet.tensor import Tensor, as_tensor
 
 TensorLike = Any  # a Tensor, an array, a number, or nested lists of numbers
@@ -120,3 +121,13 @@ def constant(value: Any, what: str) -> Any:
     if value.requires_grad:
         raise GraphError(f"no gradient passes through the {what}; use {what}.detach()")
     return value.data
+
+
+def beside(x: Any, array: Any) -> Any:
+    """``array`` in the dtype of the array ``x`` and where that is.
+
+    In a step that is recorded nothing can be copied from host memory; there it travels as live numbers.
+    """
+    if recording() and type(array) is np.ndarray:
+        return words(*array.reshape(-1).tolist()).view(np.float64).astype(x.dtype).reshape(array.shape)
+    return array_module(x).asarray(array, dtype=x.dtype)

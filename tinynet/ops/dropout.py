@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinynet import kernels, random
 from tinynet.autograd import Op
 from tinynet.errors import ArgumentError
+from tinynet.kernels.live import live
 from tinynet.ops.checks import TensorLike, floats
 from tinynet.tensor import Tensor
 
@@ -29,4 +30,4 @@ def dropout(x: TensorLike, rate: float, training: bool = True) -> Tensor:
     if not 0 <= rate < 1:
         raise ArgumentError(f"dropout rate={rate!r}: the share of elements to zero, at least 0 and below 1")
     x = floats(x, "dropout")
-    return Dropout.apply(x, rate=rate, key=random.draw_key()) if training and rate > 0 else x
+    return Dropout.apply(x, rate=rate, key=live(random.draw_key)) if training and rate > 0 else x

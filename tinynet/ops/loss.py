@@ -8,10 +8,10 @@ import numpy as np
 
 from tinynet import kernels
 from tinynet.autograd import Op
-from tinynet.backend import array_module
+from tinynet.backend import array_module, can_look
 from tinynet.errors import ArgumentError, DTypeError, ShapeError
 from tinynet.ops.activation import log_softmax, sigmoid, softmax, softplus, stable_sigmoid, stable_softplus
-from tinynet.ops.checks import TensorLike, check_reduction, constant, floats
+from tinynet.ops.checks import TensorLike, beside, check_reduction, constant, floats
 from tinynet.ops.choice import clip
 from tinynet.ops.index import getitem
 from tinynet.ops.math import exp
@@ -92,15 +92,18 @@ class CrossEntropy(Op):
         self.labels, self.weight, self.divisor = labels, weight, divisor
         if weight is not None:  # inf without weight is nothing
             losses = array_module(losses).where(weight > 0, losses, 0) * weight
-        return losses if divisor is None else losses.sum() / divisor
+        return losses if divisor is None else _over(losses, divisor)
 
     def backward(self, grad):
-        scale = _per_row(grad, self.divisor)
+        divisor = 1 if self.divisor is None else self.divisor
         if self.weight is not None:
-            scale = scale * self.weight[:, None]
-        grad_logits = self.probabilities * scale
-        grad_logits[array_module(grad).arange(len(self.labels)), self.labels] -= scale[:, 0]
-        return grad_logits
+            grad, divisor = grad / divisor * self.weight, 1
+        return kernels.softmax_cross_entropy_grad(self.probabilities, self.labels, grad, divisor)
+
+
+def _over(losses: Array, divisor: Any) -> Array:
+    """Their sum over a number, or over an array without axes."""
+    return losses.sum() / divisor if hasattr(divisor, "shape") else kernels.scaled_sum(losses, divisor)
 
 
 class SoftCrossEntropy(Op):
@@ -167,9 +170,8 @@ def cross_entropy(
 
 
 def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
-    xp = array_module(logits.data)
-    weights = xp.asarray(constant(class_weight, "class_weight"), dtype=logits.dtype)
-    if weights.shape != logits.shape[-1:] or not (weights >= 0).all():
+    weights = beside(logits.data, constant(class_weight, "class_weight"))
+    if weights.shape != logits.shape[-1:] or (can_look(weights) and not (weights >= 0).all()):
         raise ArgumentError(
             f"class_weight needs one number of at least 0 for each of {logits.shape[-1]} classes, got "
             f"{weights.tolist()}"
@@ -178,7 +180,7 @@ def _class_weights(class_weight: TensorLike, logits: Tensor) -> Array:
 
 
 # The operation for the rows of logits, its settings, and what the mean divides the sum of the losses by.
-Chosen = tuple[type[Op], dict[str, Any], float]
+Chosen = tuple[type[Op], dict[str, Any], Any]
 
 
 def _against_probabilities(
@@ -203,7 +205,8 @@ def _against_labels(
     labels = labels * counts
     weights = xp.ones(k, rows.dtype) if weights is None else weights
     weight = weights[labels] * counts
-    total = float(weight.sum()) or 1.0
+    total = weight.sum()
+    total = xp.where(total == 0, xp.ones_like(total), total)  # an array: on a GPU nobody waits for it
     if not smoothing:
         return CrossEntropy, {"labels": labels, "weight": weight}, total
     target = counts[:, None] * (weights * (smoothing / k))
@@ -236,9 +239,8 @@ def bce_with_logits(
     logits, array = logits_and_target("bce_with_logits", logits, target)
     array = shares("bce_with_logits", array, logits)
     if pos_weight is not None:
-        xp = array_module(logits.data)
-        pos_weight = xp.asarray(constant(pos_weight, "pos_weight"), dtype=logits.dtype)
-        if not (pos_weight >= 0).all():
+        pos_weight = beside(logits.data, constant(pos_weight, "pos_weight"))
+        if can_look(pos_weight) and not (pos_weight >= 0).all():
             raise ArgumentError(f"pos_weight must be at least 0, got {pos_weight.tolist()}")
     return _reduce(BceWithLogits.apply(logits, target=array, pos_weight=pos_weight), reduction)
 

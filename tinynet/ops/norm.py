@@ -9,7 +9,7 @@ from tinynet import kernels
 from tinynet.autograd import Op
 from tinynet.backend import array_module
 from tinynet.errors import ArgumentError, ShapeError
-from tinynet.ops.checks import TensorLike, channels_hint, floats, integer
+from tinynet.ops.checks import TensorLike, channels_hint, floats, integer, same_device
 from tinynet.tensor import Tensor
 
 
@@ -100,6 +100,9 @@ def batch_norm(
     """
     x, weight, bias = (floats(t, "batch_norm") for t in (x, weight, bias))
     _check_features("batch_norm", x, weight, bias)
+    for running_array in (running_mean, running_var):
+        if running_array is not None:
+            same_device(x, running_array, "a running statistic of batch_norm")
     if training:
         _check_enough(x.data.shape)
         running = () if running_mean is None else (running_mean, running_var)

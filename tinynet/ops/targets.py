@@ -1,4 +1,7 @@
-"""Checks of what losses are given to aim at: labels, probabilities, masks."""
+"""Checks of what losses are given to aim at: labels, probabilities, masks.
+
+Values are looked at where that is possible: not those of GPU arrays in a step that is being recorded.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynet.backend import array_module
+from tinynet.backend import array_module, can_look
 from tinynet.errors import ArgumentError, DataError, DTypeError, ShapeError
 from tinynet.ops.checks import TensorLike, constant, floats, same_device
 from tinynet.tensor import Tensor, as_tensor
@@ -46,7 +49,7 @@ def class_labels(name: str, target: Array, logits: Tensor, ignore: int | None = 
     if target.dtype.kind not in "iu":
         raise DTypeError(f"{name} needs integer class labels, got {target.dtype}. Convert: .astype('int64')")
     labels = target.reshape(-1).astype(np.int64, copy=False)
-    if labels.min() < 0 or labels.max() >= logits.shape[-1]:
+    if can_look(labels) and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
         _check_range(name, labels, target.shape, logits.shape[-1], ignore)
     return labels
 
@@ -90,16 +93,29 @@ def class_probabilities(name: str, target: Array, logits: Tensor) -> Array:
     if target.shape != logits.shape:
         raise ShapeError(_label_shape_text(name, target, logits.shape))
     rows = target.reshape(-1, target.shape[-1]).astype(logits.dtype, copy=False)
-    wrong = _not_probabilities(rows)
-    if wrong.any():
-        swapped = not _not_probabilities(logits.data.reshape(rows.shape)).any()
-        hint = f" The arguments may be swapped: it is {name}(logits, target)" if swapped else ""
-        first = int(wrong.argmax())
-        raise DataError(
-            f"{name}: row {first} of the target is no set of probabilities: its smallest entry is "
-            f"{float(rows[first].min()):.4g}, its sum {float(rows[first].sum()):.4g}.{hint}"
-        )
+    if not can_look(rows):
+        return _or_nan(rows, ~_not_probabilities(rows)[:, None])
+    _check_probabilities(name, rows, logits.data.reshape(rows.shape))
     return rows
+
+
+def _or_nan(target: Array, right: Array) -> Array:
+    """The target, with NaN where it is wrong: nobody can look at it now, so the loss is to show it."""
+    xp = array_module(target)
+    return xp.where(right, target, xp.asarray(np.nan, dtype=target.dtype))
+
+
+def _check_probabilities(name: str, rows: Array, logits: Array) -> None:
+    wrong = _not_probabilities(rows)
+    if not wrong.any():
+        return
+    swapped = not _not_probabilities(logits).any()
+    hint = f" The arguments may be swapped: it is {name}(logits, target)" if swapped else ""
+    first = int(wrong.argmax())
+    raise DataError(
+        f"{name}: row {first} of the target is no set of probabilities: its smallest entry is "
+        f"{float(rows[first].min()):.4g}, its sum {float(rows[first].sum()):.4g}.{hint}"
+    )
 
 
 def _not_probabilities(rows: Array) -> Array:
@@ -110,7 +126,7 @@ def _not_probabilities(rows: Array) -> Array:
 
 def warn_of_probabilities(name: str, rows: Array) -> None:
     """Say once when logits look like the output of a softmax: a second one would flatten the gradients."""
-    if name in _told or not 0 <= float(rows[0, 0]) <= 1:  # nearly always the end of it
+    if name in _told or not can_look(rows) or not 0 <= float(rows[0, 0]) <= 1:  # nearly always the end of it
         return
     if _not_probabilities(rows[:1]).any() or _not_probabilities(rows).any():
         return
@@ -135,12 +151,20 @@ def shares(name: str, target: Array, logits: Tensor) -> Array:
         raise ShapeError(
             f"{name} got logits of shape {logits.shape} and a target of shape {target.shape}{hint}"
         )
-    wrong = ~((target >= 0) & (target <= 1))
-    if wrong.any():
-        first = int(wrong.argmax())
-        place = ", ".join(str(int(i)) for i in np.unravel_index(first, target.shape))
-        hint = " A mask of 0 and 255? Divide it by 255" if target.max() == 255 else ""
-        raise DataError(
-            f"{name} needs a target between 0 and 1, got {target.reshape(-1)[first]} at index {place}.{hint}"
-        )
+    if not can_look(target):
+        right = (target >= 0) & (target <= 1)
+        return _or_nan(target.astype(logits.dtype, copy=False), right)
+    _check_shares(name, target)
     return target.astype(logits.dtype, copy=False)
+
+
+def _check_shares(name: str, target: Array) -> None:
+    wrong = ~((target >= 0) & (target <= 1))
+    if not wrong.any():
+        return
+    first = int(wrong.argmax())
+    place = ", ".join(str(int(i)) for i in np.unravel_index(first, target.shape))
+    hint = " A mask of 0 and 255? Divide it by 255" if target.max() == 255 else ""
+    raise DataError(
+        f"{name} needs a target between 0 and 1, got {target.reshape(-1)[first]} at index {place}.{hint}"
+    )

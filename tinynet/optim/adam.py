@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from tinynet import kernels
 from tinynet.errors import ArgumentError
+from tinynet.kernels.live import live
 from tinynet.optim.optimizer import Optimizer, below_one, not_negative
 from tinynet.tensor import Tensor
 
@@ -47,13 +49,13 @@ class Adam(Optimizer):
             [p.grad for p in params],
             [state["mean"] for state in states],
             [state["square"] for state in states],
-            self.lr,
+            live(lambda: self.lr),
             self.beta1,
             self.beta2,
             self.eps,
             self.weight_decay,
             self.decoupled,
-            [state["steps"] for state in states],
+            [live(partial(state.__getitem__, "steps")) for state in states],
         )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from numbers import Real
 from typing import Any
 
-from tinynet.backend import array_module, host
+from tinynet.autograd import notice
+from tinynet.backend import array_module, host, to_device
 from tinynet.errors import ArgumentError, CheckpointError
+from tinynet.kernels.live import live
 from tinynet.tensor import Tensor
 
 
@@ -28,27 +31,32 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients; otherwise those of the next backward are added to them."""
+        notice(self)
         for p in self.params:
             p.grad = None
 
     def step(self) -> None:
         """Change every parameter that has a gradient, all in one go."""
+        notice(self)
         params, states = [], []
         for p, state in zip(self.params, self._state):
             if p.grad is None:
                 continue
             if not state:
                 state.update(self._fresh(p))
-            state["steps"] += 1
+            elif self.slots and type(state[self.slots[0]]) is not type(p.data):
+                state.update((slot, to_device(state[slot], p.device)) for slot in self.slots)  # p was moved
             params.append(p)
             states.append(state)
+        live(partial(_count_step, states))
         self.update(params, states)
 
     def update(self, params: list[Tensor], states: list[dict[str, Any]]) -> None:
         """Change these parameters in place by their gradients.
 
         The state of each holds its arrays, named by ``slots``, and in "steps" the number of this step,
-        counted from 1.
+        counted from 1. Numbers that change from step to step are handed to kernels as live ones, so that a
+        step can be recorded: ``live(lambda: self.lr)``; see tinynet.kernels.live.
         """
         raise TypeError(f"{type(self).__name__} defines no update(self, params, states)")
 
@@ -85,6 +93,12 @@ class Optimizer:
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)}" for name in self.settings)
         return f"{type(self).__name__}({len(self.params)} parameters, {values})"
+
+
+def _count_step(states: list[dict[str, Any]]) -> int:
+    for state in states:
+        state["steps"] += 1
+    return len(states)
 
 
 def not_negative(value: Any, name: str) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinynet.errors import ArgumentError, CheckpointError
+from tinynet.kernels.live import live
 from tinynet.optim.optimizer import Optimizer, below_one, not_negative
 
 
@@ -34,8 +35,12 @@ class Schedule:
 
     def step(self) -> None:
         """Go on to the next step, and set the optimiser's ``lr`` for it."""
+        live(self._advance)
+
+    def _advance(self) -> int:
         self.count += 1
         self.optimizer.lr = self.rate(self.count)
+        return self.count
 
     def state_dict(self) -> dict[str, float]:
         """The position, as numbers ready for JSON."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tinynet import kernels
 from tinynet.errors import ArgumentError
+from tinynet.kernels.live import live
 from tinynet.optim.optimizer import Optimizer, below_one, not_negative
 from tinynet.tensor import Tensor
 
@@ -41,7 +42,7 @@ class SGD(Optimizer):
             [p.data for p in params],
             [p.grad for p in params],
             [state["velocity"] for state in states] if self.slots else None,
-            self.lr,
+            live(lambda: self.lr),
             self.momentum,
             self.nesterov,
             self.weight_decay,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinynet import random
 from tinynet.autograd import no_grad
-from tinynet.backend import array_module, to_device
+from tinynet.backend import array_module, host, to_device
 from tinynet.errors import DataError
 from tinynet.nn.module import Module
 from tinynet.optim import Optimizer
@@ -44,6 +44,10 @@ class LastGood:
     def keep(self) -> None:
         """Copy weights and optimiser state; the loss and gradients they give were finite."""
         self._weights = self._model.state_dict(), self._optimizer.state_dict()  # copies
+
+    def take(self, weights: tuple[State, State]) -> None:
+        """Copies of weights and optimiser state that were found to be good."""
+        self._weights = weights
 
     def undo_forward(self) -> None:
         """Take back what the forward pass of the current batch changed."""
@@ -99,7 +103,7 @@ def gradients_finite(parameters: Iterable[Tensor]) -> bool:
 
 def bad_rows(array: Any) -> np.ndarray:
     """Positions along the first axis at which an array holds NaN or infinity."""
-    array = np.asarray(array)
+    array = host(array)
     if array.dtype.kind != "f":
         return np.empty(0, np.intp)
     return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))

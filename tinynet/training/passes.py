@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinynet.autograd import no_grad
-from tinynet.data import Loader
+from tinynet.backend import gpu_memory
+from tinynet.data import DeviceLoader, Loader
+from tinynet.data.device import stored, why_not
 from tinynet.errors import TinynetError
 from tinynet.nn import Module
 
@@ -23,6 +25,17 @@ def model_device(model: Module) -> str:
     """Where the weights are: "cpu" or "cuda:0" and so on."""
     parameter = next((p for _, p in model.named_parameters() if p.data is not None), None)
     return "cpu" if parameter is None else parameter.device
+
+
+def on_its_device(loader: Loader, device: str) -> Loader:
+    """The loader, or one with the same data on the GPU ``device`` where they can lie there as a whole.
+
+    They may take a quarter of the memory that is free.
+    """
+    if type(loader) is not Loader or device == "cpu" or why_not(loader.dataset):
+        return loader
+    bytes_of = sum(a.nbytes for a in stored(loader.dataset))
+    return loader if 4 * bytes_of > gpu_memory()[0] else DeviceLoader.like(loader, device)
 
 
 @contextmanager

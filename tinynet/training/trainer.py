@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,13 @@ import numpy as np
 from tinynet import random
 from tinynet.backend import host, to_device
 from tinynet.data import Loader
-from tinynet.errors import ArgumentError, DataError, NotFiniteError, TinynetError
+from tinynet.errors import ArgumentError, DataError
 from tinynet.metrics import get as get_metric
 from tinynet.nn.losses import get as get_loss
 from tinynet.nn.module import Module
-from tinynet.optim import clip_grad_norm
 from tinynet.tensor import Tensor
 from tinynet.training.callbacks import Callback, Checkpoint, LearningRate
+from tinynet.training.captured import steps_of
 from tinynet.training.checkpoint import load_checkpoint
 from tinynet.training.choices import (
     as_loader,
@@ -37,9 +36,10 @@ from tinynet.training.choices import (
     probabilities,
     sample_shape,
 )
-from tinynet.training.guard import LastGood, blame_sample, gradients_finite
+from tinynet.training.guard import blame_sample
 from tinynet.training.history import History, Report
 from tinynet.training.interrupt import Interrupt, TrainingInterrupted
+from tinynet.training.memory import in_memory
 from tinynet.training.passes import (
     about,
     batch_indices,
@@ -86,7 +86,8 @@ class Trainer:
         self.loader: Any = None
         self.validation: Loader | None = None
         self.epoch = self.epochs = self.batch = self.batches = self.steps = self.samples = 0
-        self.loss_sum, self.batch_loss = 0.0, math.nan
+        self._loss_sum: Any = 0.0  # a number, or the place on a GPU where it is counted
+        self._batch_loss: Any = math.nan
         self.numbers: dict[str, float] = {}  # of an epoch whose validation is under way
         self.interrupted, self.stop_reason = False, ""
         self.passes = self.first_pass = 0  # over the data, in all fits: a second fit draws new data
@@ -169,6 +170,24 @@ class Trainer:
             raise TrainingInterrupted(self._interrupted_text(checkpoint), self.history)
         return self.history
 
+    @property
+    def loss_sum(self) -> float:
+        """Sum of the losses of the epoch's samples so far; on a GPU, to ask for it is to wait for it."""
+        return float(self._loss_sum)
+
+    @loss_sum.setter
+    def loss_sum(self, value: Any) -> None:
+        self._loss_sum = value
+
+    @property
+    def batch_loss(self) -> float:
+        """The loss of the last batch; on a GPU, to ask for it is to wait for it."""
+        return float(self._batch_loss)
+
+    @batch_loss.setter
+    def batch_loss(self, value: Any) -> None:
+        self._batch_loss = value
+
     def stop(self, reason: str) -> None:
         """End the training after the current epoch; ``reason`` is shown."""
         self.stop_reason = reason
@@ -200,7 +219,7 @@ class Trainer:
                 callback.prepare(self.optimizer, self.epochs * self.batches)
         if resume is not None:
             load_checkpoint(resume, self)
-        self._good = LastGood(self.model, self.optimizer)
+        self._steps = steps_of(self)
 
     def _run(self, interrupt: Interrupt) -> None:
         self.model.train()
@@ -228,11 +247,12 @@ class Trainer:
             metric.reset()
         self._tell("on_epoch_begin")
         self.loader.epoch = self.first_pass + self.epoch
-        for x, y in islice(self.loader, self.batch, None):  # a resumed epoch goes on where it stopped
-            self._train_batch(x, y)
+        for batch in self._steps.batches():
+            self._steps.train(batch)
             self._tell("on_batch_end")
             if interrupt.asked:
-                return
+                break
+        self._steps.settle()
 
     def _finish_epoch(self) -> None:
         self.history.append(self.numbers)
@@ -240,46 +260,15 @@ class Trainer:
         self.batch, self.samples, self.loss_sum, self.numbers = 0, 0, 0.0, {}
         self._tell("on_epoch_end")
 
+    def indices(self) -> np.ndarray:
+        """Data-set numbers of the samples in the batch under way."""
+        return batch_indices(self.loader, self.first_pass + self.epoch, self.batch)
+
     def _tell(self, moment: str) -> None:
         for callback in self.running_callbacks:
             getattr(callback, moment)(self)
 
-    def _train_batch(self, x: Any, y: Any) -> None:
-        """One step, unless loss or gradients are not finite."""
-        self._good.before_batch()
-        try:
-            outputs, y_there, loss = self._forward(x, y, self._indices)
-        except TinynetError:
-            self._good.undo_forward()
-            raise
-        self.batch_loss = float(loss.item())
-        self.optimizer.zero_grad()
-        loss.backward()
-        if not (math.isfinite(self.batch_loss) and gradients_finite(self.optimizer.params)):
-            self._stop_not_finite(x, y)
-        self._step()
-        for metric in self.metrics:
-            metric.update(outputs.data, y_there)
-        self.loss_sum += self.batch_loss * len(x)
-        self.batch, self.steps, self.samples = self.batch + 1, self.steps + 1, self.samples + len(x)
-
-    def _step(self) -> None:
-        if self.clip_norm is not None:
-            clip_grad_norm(self.optimizer.params, self.clip_norm)
-        if self.steps % self._good.KEEP_EVERY == 0:
-            self._good.keep()
-        self.optimizer.step()
-
-    def _stop_not_finite(self, x: Any, y: Any) -> None:
-        where = f"epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches}"
-        what = self._good.recover(x, y, self._indices(), self.batch_loss)
-        raise NotFiniteError(f"{where}: the loss is {self.batch_loss:g}. {what}")
-
-    def _indices(self) -> np.ndarray:
-        """Data-set numbers of the samples in the batch under way."""
-        return batch_indices(self.loader, self.first_pass + self.epoch, self.batch)
-
-    def _forward(self, x: Any, y: Any, indices: Callable[[], np.ndarray]) -> tuple[Tensor, Any, Tensor]:
+    def forward(self, x: Any, y: Any, indices: Callable[[], np.ndarray]) -> tuple[Tensor, Any, Tensor]:
         """Outputs, targets where the model is, and the loss; an error about values names the sample."""
         device = model_device(self.model)
         y = to_device(y, device)
@@ -314,7 +303,8 @@ class Trainer:
             for i, (x, y) in enumerate(one_pass(loader)):
                 if interrupt.asked:
                     break
-                outputs, y, loss = self._forward(x, y, partial(batch_indices, loader, loader.epoch, i))
+                where = partial(batch_indices, loader, loader.epoch, i)
+                outputs, y, loss = _measured(partial(self.forward, indices=where), x, y)
                 for metric in metrics:
                     metric.update(outputs.data, y)
                 loss_sum, n = loss_sum + float(loss.item()) * len(x), n + len(x)
@@ -328,7 +318,7 @@ class Trainer:
         """
         device, loader = model_device(self.model), input_loader(x, batch_size)
         with evaluating(self.model):
-            outputs = (self.model(to_device(batch, device)) for batch, _ in one_pass(loader))
+            outputs = (_measured(lambda x: self.model(to_device(x, device)), x) for x, _ in one_pass(loader))
             return np.concatenate([host(probabilities(self.loss, o).data) for o in outputs])
 
     def _interrupted_text(self, checkpoint: Path | None) -> str:
@@ -337,6 +327,13 @@ class Trainer:
             where = "interrupted after the last epoch"
         saved = f"; fit(..., resume={os.fspath(checkpoint)!r}) goes on" if checkpoint is not None else ""
         return f"{where}; the weights are kept{saved}"
+
+
+def _measured(work: Callable[..., Any], *batch: Any) -> Any:
+    """``work(*batch)`` without gradients; when the GPU is too small for it, the error says what would fit."""
+    return in_memory(
+        partial(work, *batch), lambda n: work(*(a[:n] for a in batch)), lambda: None, len(batch[0])
+    )
 
 
 def _extras(schedule: Any, checkpoint: Path | None) -> list[Callback]:
