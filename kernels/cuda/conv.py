@@ -18,6 +18,7 @@ Array = Any
 Needs = tuple[bool, bool, bool]
 
 assert CLOSED == 4  # conv.cu knows it
+MOST_PLACES = 2**31 - 2**9  # counted in 32 bits, and a tile may reach behind the last one
 
 
 @float32_kernel
@@ -141,8 +142,13 @@ def _width(count: int, *arrays: Array | None) -> int:
 @functools.lru_cache(maxsize=512)
 def geometry(x_shape: tuple, weight_shape: tuple, window: Window, groups: int) -> np.ndarray:
     """The struct Geometry of conv.cuh, which kernels are given by value."""
-    size, before = x_shape[1:-1], [b for b, _ in window.padding]
-    axes = [size, window.output_shape(size), window.size, window.stride, before, window.dilation]
+    size, before, out = x_shape[1:-1], [b for b, _ in window.padding], window.output_shape(x_shape[1:-1])
+    places = max(x_shape[0] * math.prod(size), x_shape[0] * math.prod(out), math.prod(weight_shape))
+    if places > MOST_PLACES:
+        raise ValueError(
+            f"{places:,} places in one convolution; a kernel counts to {MOST_PLACES:,}: use fewer images"
+        )
+    axes = [size, out, window.size, window.stride, before, window.dilation]
     missing = [(0 if values is before else 1,) * (3 - len(size)) for values in axes]  # axes of length 1
     head = (x_shape[0], groups, weight_shape[-2], weight_shape[-1] // groups)
     return np.array([*head, *(n for pair in zip(missing, axes) for part in pair for n in part)], np.int32)

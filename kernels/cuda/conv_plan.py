@@ -83,7 +83,7 @@ def product_tile(
     on_tensor_cores = columns > 8 and channels >= 8 and tensor_cores(sys.modules["cupy"])
     choice = _up_to(columns, TF32_TILES if on_tensor_cores else TILES)
     if strided:
-        choice = [t for t in choice if t.rows == 4 and t.m <= 128]  # strides take registers
+        choice = [_shallow(t) if t.n <= 16 else t for t in choice if t.rows == 4 and t.m <= 128]
     tile = next((t for t in choice if math.prod(t.grid(rows, columns)) * others >= ENOUGH), choice[-1])
     if width == 1 and not on_tensor_cores:
         return tile._replace(k=9 if depth % 9 == 0 else 8)  # a thread reads all k of its rows by itself
@@ -92,10 +92,10 @@ def product_tile(
 
 def weight_tile(rows: int, columns: int, channels: int, width: int) -> Tile:
     """The tile of a gradient in the weight, with columns that are read ``width`` at a time."""
-    few = rows <= 16
+    few = rows <= 16 and (width == 4 or columns <= 32)
     tile = _up_to(columns, FEW if few else MANY)
     if tile.slices == 1 and width == 1:
-        tile = tile._replace(k=8)  # single reads take registers
+        tile = _shallow(tile)
     suits = not few and columns > 8 and channels >= 8
     return tile._replace(tf32=suits and tensor_cores(sys.modules["cupy"]))
 
@@ -104,6 +104,11 @@ def stretch_of(positions: int, tiles: int, depth: int) -> int:
     """How many positions one block sums, a multiple of ``depth``, so that about SHARES blocks have work."""
     blocks = max(1, min(SHARES // tiles, positions // (4 * depth)))
     return max(1, -(-positions // (blocks * depth))) * depth
+
+
+def _shallow(tile: Tile) -> Tile:
+    """The same tile with few values on their way at a time: strides and single reads take registers."""
+    return tile._replace(k=8)
 
 
 def _up_to(columns: int, table: dict) -> Any:

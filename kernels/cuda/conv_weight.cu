@@ -67,10 +67,14 @@ struct Loader {
             if (MASK != 2 || ++at == 4) advance(here, one, d, h, w), at = 0;
         }
         advance(place, turn, d, h, w);
+        const int pitch = g.filters * g.groups, step = MASK == 2 ? 4 : 1;  // ``position`` is a multiple of step
+        const long long base = (long long)(position / step) * pitch + group * g.filters;
 #pragma unroll
         for (int i = 0; i < PIECES_B; ++i) {
-            const int read = threadIdx.x + i * THREADS, p = position + read / QUADS_B;
-            fetch_b(p, first_filter + read % QUADS_B * WIDTH_B, p < end && read < TILE_K * QUADS_B, b[i]);
+            const int read = threadIdx.x + i * THREADS, p = read / QUADS_B;
+            const int filter = first_filter + read % QUADS_B * WIDTH_B;
+            const bool valid = position + p < end && read < TILE_K * QUADS_B && filter < g.filters;
+            fetch_b(base + (p / step * pitch + filter), p % step, valid, b[i]);
         }
     }
 
@@ -85,13 +89,10 @@ struct Loader {
         read<WIDTH>(x + (long long)pixel * (g.channels * g.groups) + channel, to);
     }
 
-    __device__ __forceinline__ void fetch_b(int position, int filter, bool valid, float (&to)[WIDTH_B]) {
+    __device__ __forceinline__ void fetch_b(long long index, int corner, bool valid, float (&to)[WIDTH_B]) {
 #pragma unroll
         for (int e = 0; e < WIDTH_B; ++e) to[e] = 0.0f;
-        if (!valid || filter >= g.filters) return;
-        const int pixel = MASK == 2 ? position / 4 : position;
-        const long long index = (long long)pixel * (g.filters * g.groups) + group * g.filters + filter;
-        read<WIDTH_B>(gradient, index, position % 4, to);
+        if (valid) read<WIDTH_B>(gradient, index, corner, to);
     }
 
     // Put what was read into shared memory.

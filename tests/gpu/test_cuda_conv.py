@@ -341,6 +341,13 @@ def test_other_dtypes_go_to_the_whole_array_room(gpu):
     assert conv_weight_grad(*on_card(gpu, x, grad_y), SAME, 1).dtype == np.float64
 
 
+def test_more_places_than_a_kernel_can_count(gpu):
+    geometry = importlib.import_module("tinynet.kernels.cuda.conv").geometry
+    assert geometry((2**19, 64, 63, 1), (3, 3, 1, 8), SAME, 1)[0] == 2**19
+    with pytest.raises(ValueError, match=r"^2,147,483,648 places in one convolution.* use fewer images$"):
+        geometry((2**19, 64, 64, 1), (3, 3, 1, 8), SAME, 1)
+
+
 # --- with all steps in sight ---
 
 
