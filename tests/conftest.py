@@ -1,5 +1,6 @@
 """Fixtures and profiles that all tests share."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,14 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_state():
-    """Every test starts from seed 0 and leaves the kernel room and the recording mode as they were."""
+    """Every test starts from seed 0 with all threads, and leaves room and recording mode as they were."""
     tn.seed(0)
     np.random.seed(0)
     before = tn.kernels.room()
+    if threads := sys.modules.get(
+        "tinynet.kernels.cpu.threads"
+    ):  # another test may have set them
+        threads.set_thread_count(threads.most_threads()[0])
     yield
     assert tn.kernels.room() == before, "the test left another kernel room behind"
     assert tn.autograd.is_recording(), "the test left recording switched off"

@@ -221,9 +221,7 @@ struct Loader {
 #pragma unroll
         for (int i = 0; i < PIECES_B; ++i) {
             const int at = threadIdx.x + i * THREADS;
-#pragma unroll
-            for (int e = 0; e < WIDTH_B; ++e)
-                if (at < TILE_K * QUADS_B) tile_b[at_b(at / QUADS_B, at % QUADS_B * WIDTH_B + e)] = rounded(b[i][e]);
+            if (at < TILE_K * QUADS_B) put_row(tile_b + at_b(at / QUADS_B, at % QUADS_B * WIDTH_B), b[i]);
         }
 #endif
     }

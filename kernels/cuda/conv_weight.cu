@@ -99,15 +99,11 @@ struct Loader {
     __device__ __forceinline__ void keep(float* tile_a, float* tile_b) const {
         const int k = threadIdx.x / QUADS * EACH, m = threadIdx.x % QUADS * WIDTH;
 #pragma unroll
-        for (int i = 0; i < EACH; ++i)
-#pragma unroll
-            for (int e = 0; e < WIDTH; ++e) tile_a[at_a(k + i, m + e)] = rounded(a[i][e]);
+        for (int i = 0; i < EACH; ++i) put_row(tile_a + at_a(k + i, m), a[i]);
 #pragma unroll
         for (int i = 0; i < PIECES_B; ++i) {
             const int read = threadIdx.x + i * THREADS;
-#pragma unroll
-            for (int e = 0; e < WIDTH_B; ++e)
-                if (read < TILE_K * QUADS_B) tile_b[at_b(read / QUADS_B, read % QUADS_B * WIDTH_B + e)] = rounded(b[i][e]);
+            if (read < TILE_K * QUADS_B) put_row(tile_b + at_b(read / QUADS_B, read % QUADS_B * WIDTH_B), b[i]);
         }
     }
 };

@@ -122,3 +122,14 @@ __device__ __forceinline__ void multiply(const float* a, const float* b, float (
 }
 
 #endif
+
+// Write N neighbours of a row of a tile, all at once: the swizzle leaves 4 of them together.
+template <int N>
+__device__ __forceinline__ void put_row(float* to, const float (&values)[N]) {
+    if constexpr (N == 4) {
+        *reinterpret_cast<float4*>(to) =
+            make_float4(rounded(values[0]), rounded(values[1]), rounded(values[2]), rounded(values[3]));
+    } else {
+        *to = rounded(values[0]);
+    }
+}
