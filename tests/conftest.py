@@ -34,9 +34,7 @@ def clean_state():
     tn.seed(0)
     np.random.seed(0)
     before = tn.kernels.room()
-    if threads := sys.modules.get(
-        "tinynet.kernels.cpu.threads"
-    ):  # another test may have set them
+    if threads := sys.modules.get("tinynet.kernels.cpu.threads"):  # another test may have set them
         threads.set_thread_count(threads.most_threads()[0])
     yield
     assert tn.kernels.room() == before, "the test left another kernel room behind"
