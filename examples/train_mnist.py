@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
 
     model = runs.make_model(NETS[args.net]).build((28, 28, 1))
     if args.start:
-        model.load_state_dict(runs.load_run(args.start).model.state_dict())
+        runs.start_from(args.start, model, args.out)
     model.to(args.device)
     optimizer = optim.get(args.optimizer)(model.parameters(), lr=args.lr)
     facts = {name: getattr(args, name) for name in ("data", "start", "device")}

@@ -239,6 +239,8 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, capsys):
     assert same(weights(first), weights(second))
     assert run(train_mnist, *further, "--net", "wide") == 2
     assert "shape" in capsys.readouterr().err
+    assert run(train_mnist, *further, "--out", first) == 2
+    assert f"would write over {first}" in capsys.readouterr().err
 
 
 def test_a_run_folder_that_cannot_be_made(capsys, tmp_path):

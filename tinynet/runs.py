@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinynet import data, models
-from tinynet.errors import CheckpointError, unknown_name
+from tinynet.errors import ArgumentError, CheckpointError, unknown_name
 from tinynet.files import atomic_write
 from tinynet.nn import Module
 from tinynet.training import Callback, Report, Trainer
@@ -131,6 +131,13 @@ def load_run(folder: str | os.PathLike) -> Run:
     model = make_model(facts["model"]).build(facts["input_shape"])
     model.load_weights(place / WEIGHTS)
     return Run(place, model.eval(), facts)
+
+
+def start_from(folder: str | os.PathLike, model: Module, out: str | os.PathLike) -> None:
+    """Give ``model`` the weights of the run ``folder``; raises :class:`ArgumentError` if that is ``out``."""
+    if Path(folder).resolve() == Path(out).resolve():
+        raise ArgumentError(f"this would write over {folder}, which it starts from: give another --out")
+    model.load_state_dict(load_run(folder).model.state_dict())
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
