@@ -1,4 +1,4 @@
-"""Two settings of the whole process that the fast kernels need, made once when they are first used."""
+"""Settings of the whole process that the fast kernels need, made once when they are first used."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tinynet.kernels.cpu.threads import set_thread_count, thread_count
+
 
 def settle() -> None:
-    """Give NumPy's BLAS one thread, and let the memory allocator keep what it has."""
+    """Start the threads, give NumPy's BLAS one of its own, and let the memory allocator keep what it has."""
+    set_thread_count(thread_count())
     set_blas_threads(1)
     keep_memory()
 
@@ -25,7 +28,7 @@ def blas_library() -> ctypes.CDLL | None:
 
 
 def set_blas_threads(n: int) -> None:
-    """BLAS threads and OpenMP threads spin against each other: a product of 8 us was seen to take 4 ms."""
+    """Threads of BLAS and ours would take the cores from each other: a product of 8 us was seen to take 4 ms."""
     library = blas_library()
     for name in (
         "scipy_openblas_set_num_threads64_",

@@ -2,19 +2,15 @@
 
 ``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. Every thread takes the
 next task that is left until there is none: which thread does what is a matter of chance, what comes out is
-not, as long as each task writes to places of its own. It calls the loop of Numba's OpenMP layer directly:
-the same 1 to 2 us a call as Numba's own parallel loops, but compiled as quickly as a plain call, in place of
-0.5 s and more for each loop. With one thread or one task OpenMP is not touched at all; with one thread, that
-saves a process that was forked from one with running threads, and machines without OpenMP.
+not, as long as each task writes to places of its own. The threads are those of team.py; with one thread or
+one task they are not touched at all. The loop is compiled as quickly as a plain call, where each of Numba's
+own parallel loops takes 0.5 s and more.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
@@ -23,50 +19,13 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tinynet.kernels.cpu import team
 
-def _load_openmp() -> Any:
-    """Numba's OpenMP layer, or None if libgomp is missing, which is said.
-
-    Its regions cost 1 to 2 us; Numba's own work queue costs 80, and ends a process that enters it twice.
-    """
-    try:
-        with _short_spin():
-            from numba.np.ufunc import omppool
-    except ImportError:
-        missing = "tinynet: libgomp is missing, so the CPU kernels have one thread (apt install libgomp1)"
-        print(missing, file=sys.stderr, flush=True)
-        return None
-    return omppool
-
-
-@contextmanager
-def _short_spin() -> Iterator[None]:
-    """Have libgomp's idle threads spin for some 30 us before they sleep; it reads this when it is loaded.
-
-    By default they spin for milliseconds. On a machine that other programs use too, that burns the time slice
-    the thread needs for its next region: net (a) was seen to take 62 ms a step in place of 6.
-    """
-    chosen = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
-    if not chosen:
-        os.environ["GOMP_SPINCOUNT"] = "2000"
-    try:
-        yield
-    finally:
-        if not chosen:
-            del os.environ["GOMP_SPINCOUNT"]
-
-
-openmp = _load_openmp()
-_count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS if openmp else 1)
-_forked = False
+_count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS)
 
 
 def most_threads() -> tuple[int, str]:
     """How many threads there can be, and why not more."""
-    if not openmp:
-        return 1, "without the OpenMP library libgomp there is only one (apt install libgomp1)"
-    if _forked:
-        return 1, "a process that was forked has only one, because OpenMP does not survive a fork"
     return numba.config.NUMBA_NUM_THREADS, "one for each processor core, or as NUMBA_NUM_THREADS says"
 
 
@@ -78,6 +37,7 @@ def thread_count() -> int:
 def set_thread_count(n: int) -> None:
     """Have the kernels use ``n`` threads, 1 to ``most_threads()[0]``, whichever Python thread calls them."""
     _count.value = n
+    team.start(n - 1)
 
 
 def shares_for(images: int, sums: int = 0) -> int:
@@ -103,24 +63,20 @@ def tasks_for(rows: int, numbers: int) -> int:
 
 
 def _after_fork() -> None:
-    """GNU OpenMP does not survive a fork: a child that entered it would hang or be ended."""
-    global _forked
-    _forked, _count.value = True, 1
+    """A child has one thread until it asks for more: it is rarely the only one."""
+    _count.value = 1
 
 
-if openmp and hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 # What compiled code finds by name, so that it can be kept on disk: addresses differ from process to process.
 llvmlite.binding.add_symbol("tinynet_threads", ctypes.addressof(_count))
-_never_called = ctypes.addressof(_count)
-llvmlite.binding.add_symbol("tinynet_loop", openmp.parallel_for if openmp else _never_called)
+llvmlite.binding.add_symbol("tinynet_lead", team.lead_address())
 
 _VOID, _BYTE, _I32, _I64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
-_TASK = ir.FunctionType(_VOID, [_BYTE.as_pointer(), _I64.as_pointer(), _I64.as_pointer(), _BYTE])
-_LOOP = ir.FunctionType(
-    _VOID, [_BYTE, _BYTE.as_pointer(), _I64.as_pointer(), _I64.as_pointer(), _BYTE, _I64, _I64, _I32]
-)
+_LOOP = ir.FunctionType(_VOID, [_BYTE])
+_LEAD = ir.FunctionType(_VOID, [_I64, _I64, _I64])
 
 
 @intrinsic
@@ -132,8 +88,8 @@ def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         compiled = body.dispatcher.overloads[called.args]
         context.add_linking_libs([compiled.library])
-        worker = _worker(context, builder.module, compiled.fndesc, values[2].type)
-        failed = _run(context, builder, worker, values[0], values[2])
+        loop = _loop(context, builder.module, compiled.fndesc, values[2].type)
+        failed = _run(context, builder, loop, values[0], values[2])
         with cgutils.if_unlikely(builder, failed):
             context.call_conv.return_user_exc(builder, MemoryError, ("a CPU kernel found no memory",))
         return context.get_dummy_value()
@@ -141,16 +97,12 @@ def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
     return types.void(types.int64, body, arguments), codegen
 
 
-def _worker(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
-    """What each thread runs: the next task that no thread has taken yet, until there is none.
-
-    A thread that wakes late, or that the system interrupts, leaves its tasks to the others. The loop's own
-    arguments but the last one, the _environment, are not looked at.
-    """
-    function = ir.Function(module, _TASK, module.get_unique_name("worker"))
+def _loop(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
+    """What each thread runs: the next task that no thread has taken yet, until there is none."""
+    function = ir.Function(module, _LOOP, module.get_unique_name("loop"))
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    place = builder.bitcast(function.args[3], _environment(arguments).as_pointer())
+    place = builder.bitcast(function.args[0], _environment(arguments).as_pointer())
     failed, taken, tasks, own = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(4))
     count, values = builder.load(tasks), cgutils.unpack_tuple(builder, builder.load(own))
     callee = context.declare_function(module, body)
@@ -174,25 +126,20 @@ def _environment(arguments: ir.Type) -> ir.Type:
     return ir.LiteralStructType([_I32, _I64, _I64, arguments])
 
 
-def _run(context: Any, builder: Any, worker: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
+def _run(context: Any, builder: Any, loop: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
     """All tasks, in threads if there are several of both; whether one failed."""
     place = cgutils.alloca_once(builder, _environment(arguments.type))
     for i, value in enumerate((_I32(0), _I64(0), tasks, arguments)):
         builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
-    data = builder.bitcast(place, _BYTE)
-    first, n, step = (cgutils.alloca_once(builder, kind) for kind in (_BYTE, _I64, _I64))
-    builder.store(_BYTE(None), first)
-    builder.store(_I64(0), step)
     threads = builder.load(_external(builder.module))
     many = builder.and_(builder.icmp_signed(">", threads, _I32(1)), builder.icmp_signed(">", tasks, _I64(1)))
     with builder.if_else(many) as (parallel, serial):
         with parallel:
-            builder.store(builder.zext(threads, _I64), n)  # a loop with one round for each thread
-            loop = cgutils.get_or_insert_function(builder.module, _LOOP, "tinynet_loop")
-            entry = builder.bitcast(worker, _BYTE)
-            builder.call(loop, [entry, first, n, step, data, _I64(0), _I64(1), threads])
+            lead = cgutils.get_or_insert_function(builder.module, _LEAD, "tinynet_lead")
+            entry, data = (builder.ptrtoint(pointer, _I64) for pointer in (loop, place))
+            builder.call(lead, [entry, data, builder.zext(threads, _I64)])
         with serial:
-            builder.call(worker, [first, n, step, data])
+            builder.call(loop, [builder.bitcast(place, _BYTE)])
     return builder.icmp_signed("!=", builder.load(cgutils.gep_inbounds(builder, place, 0, 0)), _I32(0))
 
 

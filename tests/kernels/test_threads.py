@@ -1,4 +1,4 @@
-"""Threads of the CPU kernels: how many, fork, other Python threads, no OpenMP, and what is kept on disk."""
+"""Threads of the CPU kernels: how many, fork, other Python threads, the end, and what is kept on disk."""
 
 import multiprocessing
 import os
@@ -12,6 +12,7 @@ import pytest
 import tinynet as tn
 from tinynet import models, nn, optim
 from tinynet.errors import ArgumentError
+from tinynet.kernels.cpu import team
 from tinynet.kernels.cpu import threads as pool
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
 from tinynet.kernels.cpu.threads import share
@@ -264,42 +265,84 @@ def weights_close(a, b):
 @forking
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @several
-def test_more_threads_in_a_forked_process_are_refused_with_the_reason():
-    assert in_a_fork(lambda: tn.threads(2)) == (
-        "ArgumentError: threads(2): give a whole number from 1 to 1: a process that was forked has only one, "
-        "because OpenMP does not survive a fork"
-    )
-
-
-# --- without OpenMP ---
-
-
-def test_without_openmp_there_is_one_thread_and_a_notice():
-    code = """
-import sys
-sys.modules["numba.np.ufunc.omppool"] = None  # importing it now raises ImportError
-import numpy as np, tinynet as tn
-from tinynet import models, nn, optim
-model, loss = models.small_cnn(), nn.CrossEntropy()
-for n in (4, 200):
-    loss(model(np.ones((n, 28, 28, 1), "f")), np.zeros(n, int)).backward()
-optim.Adam(model.parameters()).step()
-print(tn.threads())
-try:
+def test_a_forked_process_can_have_more_threads():
     tn.threads(2)
-except tn.errors.ArgumentError as error:
-    print(error)
+    here = trained()
+    assert in_a_fork(lambda: (tn.threads(2), trained() == here, helpers())) == (2, True, 1)
+
+
+# --- helpers ---
+
+
+def helpers():
+    return team.words[team.RUNNING]
+
+
+@several
+def test_helpers_stay_and_are_never_more_than_needed():
+    tn.threads(2)
+    before = helpers()
+    for n in (1, 2, 1, 2):
+        tn.threads(n)
+    assert helpers() == before >= 1
+
+
+def test_more_helpers_than_cores_do_every_task_once():
+    """Whoever is stopped by the system inside a task is waited for; whoever comes late is not."""
+    code = """
+import numpy as np, tinynet as tn
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
+from tinynet.kernels.cpu.threads import share
+@inner_kernel
+def body(task, counts):
+    for i in range(2000):
+        counts[task] += i % 2
+@kernel
+def loop(tasks, counts):
+    share(tasks, body, (counts,))
+counts = np.zeros(40)
+for n in range(3000):
+    tn.threads(1 + n % 7)
+    loop(40, counts)
+print((counts == 3000 * 1000).all())
 """
-    printed, said = run(code)
-    assert printed.splitlines() == [
-        "1",
-        "threads(2): give a whole number from 1 to 1: without the OpenMP library libgomp there is only one "
-        "(apt install libgomp1)",
-    ]
-    notices = [line for line in said.splitlines() if "libgomp" in line]
-    assert notices == [
-        "tinynet: libgomp is missing, so the CPU kernels have one thread (apt install libgomp1)"
-    ]
+    assert run(code, NUMBA_NUM_THREADS="7")[0] == "True"
+
+
+@pytest.mark.parametrize("moment", ["at work", "asleep"])
+def test_the_process_ends_while_helpers_are(moment):
+    pause = "" if moment == "at work" else "time.sleep(0.1)"
+    code = f"""
+import time, numpy as np, tinynet as tn
+from tinynet.kernels.cpu import matmul
+tn.threads(3)
+a = np.ones((300, 300), "f")
+matmul(a, a)
+{pause}
+print(tn.threads())
+"""
+    assert run(code, NUMBA_NUM_THREADS="3")[0] == "3"
+
+
+@several
+def test_a_leader_waits_asleep_for_a_helper_that_is_long_inside():
+    """The first to take a task has a long one; if that is the helper, the leader sleeps until it is done."""
+    tn.threads(2)
+    for _ in range(20):
+        counts = np.zeros(2)
+        long_and_short(counts)
+        np.testing.assert_array_equal(counts, [2_000_000, 2_000])
+
+
+@inner_kernel
+def count_up(task, counts):
+    for i in range(2_000_000 if task == 0 else 2_000):
+        counts[task] += 1 if i >= 0 else 2
+
+
+@kernel
+def long_and_short(counts):
+    share(2, count_up, (counts,))
 
 
 # --- the cache ---

@@ -89,14 +89,6 @@ def _numba(name: str) -> Finding:
     return Finding(name, "ok", f"{numba.__version__}, LLVM {llvm}, {tinynet.threads()} threads")
 
 
-def _threading(name: str) -> Finding:
-    """The kernels choose OpenMP when they are loaded, if it is there."""
-    if importlib.import_module("tinynet.kernels.cpu.threads").openmp:
-        return Finding(name, "ok", "OpenMP")
-    text = "no OpenMP, so the CPU kernels have one thread"
-    return Finding(name, "missing", text, "apt install libgomp1, or the like")
-
-
 def _kernel_cache(name: str) -> Finding:
     """Where Numba keeps the kernels it compiled."""
     folder = importlib.import_module("tinynet.kernels.cpu.jit").cache_folder()
@@ -250,7 +242,6 @@ _LOOKS: dict[str, Callable[[str], Finding]] = {
     "Python": _python,
     "NumPy": _numpy,
     "Numba": _numba,
-    "threading": _threading,
     "kernel cache": _kernel_cache,
     "CuPy": _cupy,
     "GPU driver": _driver,
