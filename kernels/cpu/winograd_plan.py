@@ -1,0 +1,94 @@
+"""Which convolutions are done by Winograd's scheme, in which tiles, and the sizes its kernels work by."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.points import TAPS
+from tinynet.kernels.cpu.tiling import matrix_blocks
+from tinynet.kernels.cpu.transform import ADD, FINISH, STORE, map_address
+from tinynet.kernels.geometry import Window
+
+_BLOCK = 640 * 1024  # bytes of V and M in a block
+_WORTH = {2: 512, 4: 256}  # channels times filters; with fewer, direct sums are as fast
+
+
+class Sizes(NamedTuple):
+    """What the kernels need to know of one shape."""
+
+    side: int  # of the square of outputs that a tile makes
+    places: int  # of the square of inputs that it sees: (side + 2)^2
+    rows: int  # of tiles in an image
+    columns: int
+    channels: int
+    filters: int
+    per_block: int  # rows of tiles in a block
+    input_map: int  # addresses of the maps
+    filter_map: int
+    output_map: int
+    output_back_map: int
+    input_back_map: int
+    filter_back_map: int
+
+
+class Plan(NamedTuple):
+    """Sizes and addresses of one shape, and the register tiles of its three products."""
+
+    sizes: Sizes
+    head: np.ndarray  # place of the input in its padded copy, as in plan.HEAD
+    grad_head: np.ndarray  # the same for the output gradient, which has no margin
+    forward: np.ndarray  # blocks of V @ U, as in tiling.BLOCK
+    weights: np.ndarray  # of V^T @ dM
+    back: np.ndarray  # of dM @ U^T
+
+
+def fits(spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int) -> bool:
+    """Whether a convolution is done this way: 3 x 3 without stride, even outputs, full vectors, and enough
+    channels that the maps cost less than the multiplications they save."""
+    lanes = registers()[0]
+    return (
+        (window.size, window.stride, window.dilation, groups) == ((TAPS, TAPS), (1, 1), (1, 1), 1)
+        and channels % lanes == filters % lanes == 0
+        and all(n > 0 and n % 2 == 0 for n in window.output_shape(spatial))
+        and channels * filters >= _WORTH[side_for(spatial, window)]
+    )
+
+
+def side_for(spatial: tuple[int, ...], window: Window) -> int:
+    """4 where the outputs are whole tiles of that side, else 2."""
+    return 2 if any(n % 4 for n in window.output_shape(spatial)) else 4
+
+
+@functools.lru_cache(maxsize=512)
+def plan_tiles(spatial: tuple[int, ...], channels: int, filters: int, window: Window) -> Plan:
+    """The plan for images of that shape."""
+    side = side_for(spatial, window)
+    rows, columns = (n // side for n in window.output_shape(spatial))
+    height, width = window.padded_shape(spatial)
+    (top, _), (left, _) = window.padding
+    places = (side + TAPS - 1) ** 2
+    per_block = max(1, _BLOCK // (4 * places * (channels + filters)) // columns)
+    ends = {"output": FINISH, "input_back": ADD, "filter_back": ADD}
+    names = [name.removesuffix("_map") for name in Sizes._fields if name.endswith("_map")]
+    maps = [map_address(side, name, ends.get(name, STORE)) for name in names]
+    tiles = per_block * columns
+    return Plan(
+        Sizes(side, places, rows, columns, channels, filters, per_block, *maps),
+        _head((top, left * channels), (height, width * channels), channels),
+        _head((0, 0), (side * rows, side * columns * filters), filters),
+        _blocks(tiles, filters),
+        _blocks(channels, filters),
+        _blocks(tiles, channels),
+    )
+
+
+def _head(before: tuple[int, int], padded: tuple[int, int], channels: int) -> np.ndarray:
+    return np.array([0, *before, 1, *padded, *(0,) * 8, channels])
+
+
+def _blocks(rows: int, columns: int) -> np.ndarray:
+    return np.array(matrix_blocks(rows, columns, rows), np.int64)
