@@ -60,7 +60,7 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     sizes = x.shape[1:-1], x.shape[-1], filters, window
     if fits(*sizes, groups):
         places, loop = _pooling(1, where, filters)
-        plan = plan_tiles(*sizes)
+        plan = plan_tiles(*sizes, back=False)
         winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     else:
         _run(x, weight, start, y, where, relu, plan_conv(*sizes, groups))
@@ -99,7 +99,7 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
     sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
     if parts == 1 and fits(*sizes, groups):
-        plan = plan_tiles(*sizes)
+        plan = plan_tiles(*sizes, back=True)
         grad_weight = winograd.convolve_back(*given, weight, *to, bool(needs[1]), plan)
     else:
         grad_weight = _run_back(given, weight, to, needs, parts, sizes, groups)

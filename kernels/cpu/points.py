@@ -7,10 +7,10 @@ and column i of A^T the powers of p_i, so that A^T [(G w) * (B^T x)] is the corr
 Gray, "Fast algorithms for convolutional neural networks", CVPR 2016).
 
 Which points is a matter of rounding: sums lose digits where a row has numbers of very different size. For
-m = 4 the pairs 3/4 and 3/2 leave half of the error of the usual 1 and 2 and cost a few products more (that
-fractions around 1 are better is in Barabasz et al., "Error analysis and improving the accuracy of Winograd
-convolution", ACM TOMS 2020; these were found by trying fractions of few bits, whose B and A float32 holds
-exactly).
+m = 4 the pairs 3/4 and 3/2 leave half of the error of the usual 1 and 2 by norm and a fifth of the
+largest, and cost a few products more. That fractions do better is in Barabasz et al., "Error analysis and
+improving the accuracy of Winograd convolution", ACM TOMS 2020; these were found by trying fractions of
+few bits, whose B and A float32 holds exactly.
 """
 
 from __future__ import annotations

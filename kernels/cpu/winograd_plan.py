@@ -9,11 +9,13 @@ import numpy as np
 
 from tinynet.kernels.cpu.microkernel import registers
 from tinynet.kernels.cpu.points import TAPS
-from tinynet.kernels.cpu.tiling import matrix_blocks
+from tinynet.kernels.cpu.tiling import BLOCK, matrix_blocks
 from tinynet.kernels.cpu.transform import ADD, FINISH, STORE, map_address
 from tinynet.kernels.geometry import Window
 
 _BLOCK = 640 * 1024  # bytes of V and M in a block
+_FORWARD = {"input": STORE, "filter": STORE, "output": FINISH}  # the maps of a pass, and how they end
+_BACK = {"input": STORE, "filter": STORE, "output_back": STORE, "input_back": ADD, "filter_back": ADD}
 _WORTH = {2: 512, 4: 256}  # channels times filters; with fewer, direct sums are as fast
 
 
@@ -27,12 +29,12 @@ class Sizes(NamedTuple):
     channels: int
     filters: int
     per_block: int  # rows of tiles in a block
-    input_map: int  # addresses of the maps
-    filter_map: int
-    output_map: int
-    output_back_map: int
-    input_back_map: int
-    filter_back_map: int
+    input_map: int = 0  # addresses of the maps, 0 for those that the pass does not need
+    filter_map: int = 0
+    output_map: int = 0
+    output_back_map: int = 0
+    input_back_map: int = 0
+    filter_back_map: int = 0
 
 
 class Plan(NamedTuple):
@@ -64,25 +66,25 @@ def side_for(spatial: tuple[int, ...], window: Window) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def plan_tiles(spatial: tuple[int, ...], channels: int, filters: int, window: Window) -> Plan:
-    """The plan for images of that shape."""
+def plan_tiles(spatial: tuple[int, ...], channels: int, filters: int, window: Window, back: bool) -> Plan:
+    """The plan for images of that shape, forward or on the way back: what only the other one needs
+    is not compiled."""
     side = side_for(spatial, window)
     rows, columns = (n // side for n in window.output_shape(spatial))
     height, width = window.padded_shape(spatial)
     (top, _), (left, _) = window.padding
     places = (side + TAPS - 1) ** 2
     per_block = max(1, _BLOCK // (4 * places * (channels + filters)) // columns)
-    ends = {"output": FINISH, "input_back": ADD, "filter_back": ADD}
-    names = [name.removesuffix("_map") for name in Sizes._fields if name.endswith("_map")]
-    maps = [map_address(side, name, ends.get(name, STORE)) for name in names]
+    needed = _BACK if back else _FORWARD
+    maps = {f"{kind}_map": map_address(side, kind, end) for kind, end in needed.items()}
     tiles = per_block * columns
     return Plan(
-        Sizes(side, places, rows, columns, channels, filters, per_block, *maps),
+        Sizes(side, places, rows, columns, channels, filters, per_block, **maps),
         _head((top, left * channels), (height, width * channels), channels),
         _head((0, 0), (side * rows, side * columns * filters), filters),
-        _blocks(tiles, filters),
-        _blocks(channels, filters),
-        _blocks(tiles, channels),
+        _blocks(0 if back else tiles, filters),
+        _blocks(channels if back else 0, filters),
+        _blocks(tiles if back else 0, channels),
     )
 
 
@@ -91,4 +93,6 @@ def _head(before: tuple[int, int], padded: tuple[int, int], channels: int) -> np
 
 
 def _blocks(rows: int, columns: int) -> np.ndarray:
-    return np.array(matrix_blocks(rows, columns, rows), np.int64)
+    """The tiles of a matrix of that size, as in tiling.BLOCK; none if it has no rows."""
+    blocks = matrix_blocks(rows, columns, rows) if rows else []
+    return np.array(blocks, np.int64).reshape(-1, len(BLOCK))

@@ -92,6 +92,25 @@ def test_any_size_agrees_with_the_direct_sum(side, tiles, padding, images, sizes
         close(a, b, 3e-6)
 
 
+@pytest.mark.parametrize("side", [2, 4])
+@pytest.mark.parametrize("channels", [32, 192])
+def test_rounding_stays_small_beside_the_sum_of_absolute_products(side, channels):
+    size = 12 if side == 4 else 10
+    assert side_for((size, size), window()) == side
+    x, w = random(2, size, size, channels), random(3, 3, channels, 32, seed=1)
+    g = random(2, size, size, 32, seed=2)
+    largest = [arrays.conv(*wide(abs(x), abs(w)), None, window(), 1)]
+    largest += blocks.conv_block_backward(
+        arrays, *wide(abs(g), abs(x), abs(w)), None, None, window(), 1, ALL
+    )[:2]
+    want = [arrays.conv(*wide(x, w), None, window(), 1)]
+    want += blocks.conv_block_backward(arrays, *wide(g, x, w), None, None, window(), 1, ALL)[:2]
+    got = [cpu.conv(x, w, None, window(), 1)]
+    got += cpu.conv_block_backward(g, x, w, None, None, window(), 1, ALL)[:2]
+    for a, b, most in zip(got, want, largest, strict=True):
+        assert (abs(a - b) <= {2: 5e-7, 4: 1.5e-6}[side] * most).all()
+
+
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
 def test_only_what_is_asked_for_is_computed(needs):
     x, w, g = random(3, 8, 8, 32), random(3, 3, 32, 32), random(3, 8, 8, 32, seed=4)
