@@ -74,7 +74,7 @@ def plan_tiles(spatial: tuple[int, ...], channels: int, filters: int, window: Wi
     height, width = window.padded_shape(spatial)
     (top, _), (left, _) = window.padding
     places = (side + TAPS - 1) ** 2
-    per_block = max(1, _BLOCK // (4 * places * (channels + filters)) // columns)
+    per_block = _rows_in_block(rows, _BLOCK // (4 * places * (channels + filters)) // columns)
     needed = _BACK if back else _FORWARD
     maps = {f"{kind}_map": map_address(side, kind, end) for kind, end in needed.items()}
     tiles = per_block * columns
@@ -86,6 +86,12 @@ def plan_tiles(spatial: tuple[int, ...], channels: int, filters: int, window: Wi
         _blocks(channels if back else 0, filters),
         _blocks(tiles if back else 0, channels),
     )
+
+
+def _rows_in_block(rows: int, most: int) -> int:
+    """As many rows of tiles as may be in a block such that whole images, or equal parts of one, fill it: what
+    is left empty is multiplied all the same."""
+    return max(n for n in range(1, max(most, 1) + 1) if n % rows == 0 or rows % n == 0)
 
 
 def _head(before: tuple[int, int], padded: tuple[int, int], channels: int) -> np.ndarray:
