@@ -31,6 +31,7 @@ from tinynet.kernels.cpu.plan import (
     unpack,
 )
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
+from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
 
 f4 = np.float32
@@ -57,9 +58,9 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     if bias is not None:
         start[:filters] = bias
     sizes = x.shape[1:-1], x.shape[-1], filters, window
-    if winograd.fits(*sizes, groups):
+    if fits(*sizes, groups):
         places, loop = _pooling(1, where, filters)
-        plan = winograd.plan_tiles(*sizes)
+        plan = plan_tiles(*sizes, back=False)
         winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     else:
         _run(x, weight, start, y, where, relu, plan_conv(*sizes, groups))
@@ -97,8 +98,8 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
     sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
-    if parts == 1 and winograd.fits(*sizes, groups):
-        plan = winograd.plan_tiles(*sizes)
+    if parts == 1 and fits(*sizes, groups):
+        plan = plan_tiles(*sizes, back=True)
         grad_weight = winograd.convolve_back(*given, weight, *to, bool(needs[1]), plan)
     else:
         grad_weight = _run_back(given, weight, to, needs, parts, sizes, groups)

@@ -1,14 +1,17 @@
 """The small linear maps of Winograd's convolution, Y = M X M^T for every channel, as vector instructions.
 
 X is a square of vectors: its corner lies at ``source``, the vector in row i and column j of it
-i * source_i + j * source_j further, and the next tile ``source_tile`` further; likewise Y. The entries of M
-are 0, 1 and -1, so each map is a handful of additions, with all of a tile in registers.
+i * source_i + j * source_j further, and the next tile ``source_tile`` further; likewise Y. The matrices are
+those of points.py, whose rows or columns come in pairs: what two share is computed once. A square of 6 x 6
+vectors does not fit the registers, so the rows of M X are made in groups that do, and each group is
+multiplied by M^T and stored before the next.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from llvmlite import ir
@@ -17,12 +20,7 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import compiled_callback
 from tinynet.kernels.cpu.microkernel import keep_alive, registers
-
-# The four maps of winograd.py: the input's, the output's, and their adjoints on the way back.
-INPUT, OUTPUT, OUTPUT_BACK, INPUT_BACK = range(4)
-_B = ((1, 0, 0, 0), (0, 1, -1, 1), (-1, 1, 1, 0), (0, 0, 0, -1))
-_A = ((1, 0), (1, 1), (1, -1), (0, -1))
-MATRICES = (tuple(zip(*_B)), tuple(zip(*_A)), _A, _B)
+from tinynet.kernels.cpu.points import TALL, Matrices, Matrix, matrices
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 
@@ -37,12 +35,13 @@ STORE, ADD, FINISH = range(3)
 class _Map:
     """Writes the instructions of one map."""
 
-    def __init__(
-        self, builder: ir.IRBuilder, matrix: Sequence[Sequence[int]], end: int, values: dict[str, Any]
-    ):
-        self.b, self.matrix, self.end, self.v = builder, matrix, end, values
+    def __init__(self, builder: ir.IRBuilder, matrix: Matrix, tall: bool, end: int, values: dict[str, Any]):
+        self.b, self.matrix, self.tall, self.end, self.v = builder, matrix, tall, end, values
         self.lanes = registers()[0]
         self.vector = ir.VectorType(_FLOAT, self.lanes)
+        self.fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{self.lanes}f32"
+        )
 
     def build(self) -> None:
         b, v = self.b, self.v
@@ -53,14 +52,27 @@ class _Map:
         ):
             channel = b.mul(part.index, _I64(self.lanes))
             n, m = len(self.matrix[0]), len(self.matrix)
-            x = [[self.load(a) for a in row] for row in self.addresses("source", tile.index, channel, n)]
-            y = self.times(zip(*self.times(zip(*x))))
-            places = self.addresses("target", tile.index, channel, m)
+            source = self.addresses("source", tile.index, channel, n)
+            target = self.addresses("target", tile.index, channel, m)
             if self.end == FINISH:
                 self.prepare(channel)
-            for values, row in zip(y, places):
-                for value, place in zip(values, row):
-                    self.put(value, place)
+            for rows in self.groups():
+                self.map_rows(rows, source, target)
+
+    def groups(self) -> list[Sequence[int]]:
+        """Rows of M that are made together: a pair shares its even and its odd part; of a wide matrix, every
+        second row meets the same sums, or differences, of pairs of columns."""
+        n = len(self.matrix)
+        if self.tall:
+            return [(0,), *((i, i + 1) for i in range(1, n - 1, 2)), (n - 1,)]
+        return [range(0, n, 2), range(1, n, 2)]
+
+    def map_rows(self, rows: Sequence[int], source: list, target: list) -> None:
+        """These rows of Y. What is not used of a column is dropped by the compiler."""
+        columns = [self.times(rows, [self.load(a) for a in column]) for column in zip(*source)]
+        for row, line in zip(rows, zip(*columns)):
+            for value, place in zip(self.times(range(len(self.matrix)), line), target[row]):
+                self.put(value, place)
 
     def addresses(self, name: str, tile: ir.Value, channel: ir.Value, n: int) -> list[list[ir.Value]]:
         b, v = self.b, self.v
@@ -69,27 +81,59 @@ class _Map:
         cells = [[b.add(row, b.mul(_I64(j), v[f"{name}_j"])) for j in range(n)] for row in rows]
         return [[b.add(v[name], b.mul(cell, _I64(4))) for cell in row] for row in cells]
 
-    def times(self, columns: Any) -> list[list[ir.Value]]:
-        """M times each column of a square (or, transposed, each row times M^T)."""
-        return [[self.combine(row, column) for row in self.matrix] for column in columns]
+    def times(self, rows: Sequence[int], x: Sequence[ir.Value]) -> list[ir.Value]:
+        """These rows of M x."""
+        return self.times_tall(rows, x) if self.tall else self.times_wide(rows, x)
 
-    def combine(self, signs: Sequence[int], vectors: Sequence[ir.Value]) -> ir.Value:
-        """The vectors with sign 1 added up, less those with sign -1."""
-        plus = [x for s, x in zip(signs, vectors) if s > 0]
-        minus = [x for s, x in zip(signs, vectors) if s < 0]
-        total = plus[0] if plus else self.b.fneg(minus.pop(0))
-        for x in plus[1:]:
-            total = self.b.fadd(total, x)
-        for x in minus:
-            total = self.b.fsub(total, x)
+    def times_tall(self, rows: Sequence[int], x: Sequence[ir.Value]) -> list[ir.Value]:
+        """Rows 2k - 1 and 2k are e + o and e - o, with an even part e and an odd part o."""
+        done: dict[int, ir.Value] = {}
+        for i in rows:
+            if i in (0, len(self.matrix) - 1):
+                done[i] = self.sum(list(zip(self.matrix[i], x)))
+            elif i not in done:
+                first, second = self.matrix[i], self.matrix[i + 1]
+                even = self.sum([((p + q) / 2, v) for p, q, v in zip(first, second, x)])
+                odd = [((p - q) / 2, v) for p, q, v in zip(first, second, x)]
+                scale = [c for c, _ in odd if c][-1]
+                rest = self.sum([(c / scale, v) for c, v in odd])
+                done[i], done[i + 1] = (self.add(even, s * scale, rest) for s in (1, -1))
+        return [done[i] for i in rows]
+
+    def times_wide(self, rows: Sequence[int], x: Sequence[ir.Value]) -> list[ir.Value]:
+        """Columns 2k - 1 and 2k meet the sum of their two numbers, or the difference."""
+        b, last = self.b, len(x) - 1
+        pairs = [(j, b.fadd(x[j], x[j + 1]), b.fsub(x[j], x[j + 1])) for j in range(1, last, 2)]
+        found = []
+        for row in (self.matrix[i] for i in rows):
+            terms = [(row[0], x[0]), (row[last], x[last])]
+            for j, plus, minus in pairs:
+                terms += [((row[j] + row[j + 1]) / 2, plus), ((row[j] - row[j + 1]) / 2, minus)]
+            found.append(self.sum(terms))
+        return found
+
+    def sum(self, terms: Sequence[tuple[Fraction, ir.Value]]) -> ir.Value:
+        """All coefficients times their vectors; those with 1 first, which need no product."""
+        total = None
+        for c, x in sorted((t for t in terms if t[0]), key=lambda t: t[0] != 1):
+            total = self.add(total, c, x) if total else x if c == 1 else self.b.fmul(self.constant(c), x)
         return total
+
+    def add(self, total: ir.Value, c: Fraction, x: ir.Value) -> ir.Value:
+        """total + c * x."""
+        if abs(c) == 1:
+            return self.b.fadd(total, x) if c == 1 else self.b.fsub(total, x)
+        return self.b.call(self.fma, [self.constant(c), x, total])
+
+    def constant(self, c: float | Fraction) -> ir.Constant:
+        return ir.Constant(self.vector, [float(c)] * self.lanes)
 
     def prepare(self, channel: ir.Value) -> None:
         """The bias of these channels, and what the ReLU clips at."""
         b = self.b
         self.bias = self.load(b.add(self.v["bias"], b.mul(channel, _I64(4))))
-        zero, lowest = (ir.Constant(self.vector, [x] * self.lanes) for x in (0.0, float("-inf")))
-        self.floor = b.select(b.icmp_signed("!=", self.v["relu"], _I64(0)), zero, lowest)
+        clips = b.icmp_signed("!=", self.v["relu"], _I64(0))
+        self.floor = b.select(clips, self.constant(0.0), self.constant(float("-inf")))
 
     def put(self, value: ir.Value, address: ir.Value) -> None:
         b = self.b
@@ -105,27 +149,29 @@ class _Map:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_map(typingctx, number, end, arguments):
-    matrix, ending = MATRICES[number.literal_value], end.literal_value
+def _emit_map(typingctx, side, number, end, arguments):
+    kind = Matrices._fields[number.literal_value]
+    matrix, ending = getattr(matrices(side.literal_value), kind), end.literal_value
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[2], len(ARGUMENTS))
-        _Map(builder, matrix, ending, dict(zip(ARGUMENTS, numbers))).build()
+        numbers = cgutils.unpack_tuple(builder, values[3], len(ARGUMENTS))
+        _Map(builder, matrix, kind in TALL, ending, dict(zip(ARGUMENTS, numbers))).build()
         return context.get_dummy_value()
 
-    return types.void(number, end, arguments), codegen
+    return types.void(side, number, end, arguments), codegen
 
 
 @functools.cache
-def map_address(number: int, end: int) -> int:
-    """Address of the compiled map ``MATRICES[number]``; ``end`` is STORE, ADD or FINISH."""
+def map_address(side: int, kind: str, end: int) -> int:
+    """Address of the compiled map of that kind, a field of ``Matrices``; ``end`` is STORE, ADD or FINISH."""
+    number = Matrices._fields.index(kind)
 
     def linear_map(
         source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles, channels,
         bias, relu,
     ):  # fmt: skip
         _emit_map(
-            number, end,
+            side, number, end,
             (source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles,
              channels, bias, relu),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Winograd's convolution: its matrices, and that it computes what the direct sum computes."""
 
-from fractions import Fraction
+import ctypes
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from test_cpu_conv import at_a_guard_page, close
 
 import tinynet as tn
 from tinynet.kernels import Window, arrays, blocks, cpu
-from tinynet.kernels.cpu import winograd
-from tinynet.kernels.cpu.transform import INPUT, INPUT_BACK, MATRICES, OUTPUT, OUTPUT_BACK
+from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.points import Matrices, matrices
+from tinynet.kernels.cpu.transform import ADD, ARGUMENTS, FINISH, STORE, map_address
+from tinynet.kernels.cpu.winograd_plan import fits, side_for
 
 ALL = (True, True, True)
 
@@ -28,40 +30,52 @@ def wide(*operands):
     return [None if a is None else a.astype(np.float64) if a.dtype == np.float32 else a for a in operands]
 
 
-def test_four_products_make_two_sums_of_three():
+@pytest.mark.parametrize("side", [2, 4])
+def test_fewer_products_make_the_sums_of_three(side):
     """A^T [(G w) * (B^T x)], in fractions, is the correlation of any x with any w."""
-    half = Fraction(1, 2)
-    g = np.array([[1, 0, 0], [half, half, half], [half, -half, half], [0, 0, 1]])
-    back, out = (np.array(MATRICES[i]).astype(object) for i in (INPUT, OUTPUT))
-    for i in range(4):
+    of = {name: np.array(m, object) for name, m in matrices(side)._asdict().items()}
+    for i in range(side + 2):
         for k in range(3):
-            x, w = np.eye(4, dtype=int)[i], np.eye(3, dtype=int)[k]
-            assert list(out @ ((g @ w) * (back @ x))) == [x[j : j + 3] @ w for j in (0, 1)]
-    assert np.array_equal(np.transpose(MATRICES[INPUT]), MATRICES[INPUT_BACK])
-    assert np.array_equal(np.transpose(MATRICES[OUTPUT]), MATRICES[OUTPUT_BACK])
+            x, w = np.eye(side + 2, dtype=int)[i], np.eye(3, dtype=int)[k]
+            y = of["output"] @ ((of["filter"] @ w) * (of["input"] @ x))
+            assert list(y) == [x[j : j + 3] @ w for j in range(side)]
+    for name in ("input", "filter", "output"):
+        assert np.array_equal(of[name].T, of[f"{name}_back"])
+    assert all(c == float(np.float32(c)) for name in ("input", "output") for c in of[name].flat)
 
 
-def test_filters_and_their_gradient_are_adjoint():
-    w, u = random(3, 3, 5, 7), random(16, 5, 7, seed=1)
-    left = (winograd.transformed(w).astype(np.float64) * u).sum()
-    assert np.isclose(left, (w.astype(np.float64) * winograd.transformed_back(u)).sum(), rtol=1e-5)
+@pytest.mark.parametrize("end", [STORE, ADD, FINISH])
+@pytest.mark.parametrize("kind", Matrices._fields)
+@pytest.mark.parametrize("side", [2, 4])
+def test_maps_multiply_by_their_matrix(side, kind, end):
+    m = np.array(getattr(matrices(side), kind), float)
+    tiles, channels = 3, 2 * registers()[0]
+    x, bias = random(tiles, m.shape[1], m.shape[1], channels), random(channels, seed=1)
+    y = random(tiles, len(m), len(m), channels, seed=2)
+    want = np.einsum("ip,tpqc,jq->tijc", m, x.astype(float), m)
+    want = {STORE: want, ADD: y + want, FINISH: np.maximum(want + bias, 0)}[end]
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(ARGUMENTS))(map_address(side, kind, end))
+    strides = [[a.strides[i] // 4 for i in (1, 2, 0)] for a in (x, y)]
+    call(x.ctypes.data, *strides[0], y.ctypes.data, *strides[1], tiles, channels, bias.ctypes.data, 1)
+    close(y, want, 1e-6)
 
 
-@settings(max_examples=12)
+@settings(max_examples=15)
 @given(
-    tiles=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    side=st.sampled_from([2, 4]),
+    tiles=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
     images=st.integers(1, 5),
-    sizes=st.sampled_from([(16, 32), (32, 16), (48, 32)]),
+    sizes=st.sampled_from([(16, 32), (32, 16), (48, 32), (16, 16)]),
     relu=st.booleans(),
     pool=st.booleans(),
     with_bias=st.booleans(),
 )
-def test_any_size_agrees_with_the_direct_sum(tiles, padding, images, sizes, relu, pool, with_bias):
+def test_any_size_agrees_with_the_direct_sum(side, tiles, padding, images, sizes, relu, pool, with_bias):
     top, bottom, left, right = padding
-    spatial = max(1, 2 * tiles[0] + 2 - top - bottom), max(1, 2 * tiles[1] + 2 - left - right)
+    spatial = max(1, side * tiles[0] + 2 - top - bottom), max(1, side * tiles[1] + 2 - left - right)
     geometry, (channels, filters) = window(*padding), sizes
-    if min(geometry.output_shape(spatial)) < 1 or not winograd.fits(spatial, *sizes, geometry, 1):
+    if min(geometry.output_shape(spatial)) < 1 or not fits(spatial, *sizes, geometry, 1):
         return
     x, w = random(images, *spatial, channels), random(3, 3, channels, filters, seed=1)
     b = random(filters, seed=2) if with_bias else None
@@ -76,6 +90,25 @@ def test_any_size_agrees_with_the_direct_sum(tiles, padding, images, sizes, relu
         got, blocks.conv_block_backward(arrays, *wide(g, x, w), *saved, geometry, 1, ALL), strict=True
     ):
         close(a, b, 3e-6)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+@pytest.mark.parametrize("channels", [32, 192])
+def test_rounding_stays_small_beside_the_sum_of_absolute_products(side, channels):
+    size = 12 if side == 4 else 10
+    assert side_for((size, size), window()) == side
+    x, w = random(2, size, size, channels), random(3, 3, channels, 32, seed=1)
+    g = random(2, size, size, 32, seed=2)
+    largest = [arrays.conv(*wide(abs(x), abs(w)), None, window(), 1)]
+    largest += blocks.conv_block_backward(
+        arrays, *wide(abs(g), abs(x), abs(w)), None, None, window(), 1, ALL
+    )[:2]
+    want = [arrays.conv(*wide(x, w), None, window(), 1)]
+    want += blocks.conv_block_backward(arrays, *wide(g, x, w), None, None, window(), 1, ALL)[:2]
+    got = [cpu.conv(x, w, None, window(), 1)]
+    got += cpu.conv_block_backward(g, x, w, None, None, window(), 1, ALL)[:2]
+    for a, b, most in zip(got, want, largest, strict=True):
+        assert (abs(a - b) <= {2: 5e-7, 4: 1.5e-6}[side] * most).all()
 
 
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
@@ -104,27 +137,32 @@ def test_the_forward_is_the_same_for_any_number_of_threads_and_the_backward_repe
     assert all(np.array_equal(results[0], y) for y in results)
 
 
-def test_nothing_is_read_beyond_an_array():
+@pytest.mark.parametrize("height, width", [(6, 4), (8, 4)])
+def test_nothing_is_read_beyond_an_array(height, width):
     none = window(0, 0, 0, 0)
-    x, w = at_a_guard_page(random(2, 8, 6, 32)), at_a_guard_page(random(3, 3, 32, 16))
-    b, g = at_a_guard_page(random(16)), at_a_guard_page(random(2, 6, 4, 16))
+    x, w = at_a_guard_page(random(2, height + 2, width + 2, 32)), at_a_guard_page(random(3, 3, 32, 16))
+    b, g = at_a_guard_page(random(16)), at_a_guard_page(random(2, height, width, 16))
     close(cpu.conv(x, w, b, none, 1), arrays.conv(*wide(x, w, b), none, 1), 2e-6)
     cpu.conv_block_backward(g, x, w, None, None, none, 1, ALL)
 
 
-def test_a_nan_reaches_all_outputs_that_see_it():
-    x = random(1, 8, 8, 32)
-    x[0, 3, 3, 5] = np.nan
-    y, _ = cpu.conv_block(x, random(3, 3, 32, 16), None, window(), 1, True, False)
-    assert np.isnan(y[0, 2:5, 2:5]).all() and np.isfinite(y[0, 6:]).all()
+@pytest.mark.parametrize("size, beyond", [(10, 6), (12, 8)])
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_what_is_no_number_reaches_all_outputs_that_see_it(size, beyond, strange):
+    x = random(1, size, size, 32)
+    x[0, 3, 3, 5] = strange
+    relu = bool(np.isnan(strange))  # which turns minus infinity into a zero
+    y, _ = cpu.conv_block(x, random(3, 3, 32, 16), None, window(), 1, relu, False)
+    assert not np.isfinite(y[0, 2:5, 2:5]).any() and np.isfinite(y[0, beyond:]).all()
 
 
 def test_which_convolutions_are_done_this_way():
-    fits = winograd.fits
     assert fits((26, 26), 32, 64, window(0, 0, 0, 0), 1)
     assert not fits((27, 26), 32, 64, window(0, 0, 0, 0), 1)  # odd outputs
     assert not fits((26, 26), 32, 62, window(), 1)  # no full vectors
-    assert not fits((26, 26), 16, 16, window(), 1)  # too few channels to be worth it
+    assert not fits((26, 26), 16, 16, window(), 1)  # too few channels to be worth it, in tiles of 2 x 2
+    assert fits((24, 24), 16, 16, window(), 1)
+    assert [side_for(s, window()) for s in ((24, 24), (24, 26), (26, 24))] == [4, 2, 2]
     assert not fits((26, 26), 32, 64, window(), 2)
     for change in ({"stride": (2, 2)}, {"dilation": (2, 2)}, {"size": (5, 3)}):
         assert not fits((26, 26), 32, 64, window()._replace(**change), 1)
