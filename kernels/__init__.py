@@ -21,6 +21,7 @@ from tinynet.kernels.batches import gather, gather_warped
 from tinynet.kernels.geometry import Window
 from tinynet.kernels.products import precision
 from tinynet.kernels.rooms import block_of, room, room_of, use
+from tinynet.kernels.steps import steps_for
 
 Array = Any
 Arrays = Sequence[Any]  # one array for each parameter
@@ -200,11 +201,13 @@ def rnn_backward(
     grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str,
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0; grad_hs (N, T, U).
+    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0.
 
-    Of what ``needs`` (one entry per gradient) does not ask for, a room may return None.
+    grad_hs (N, T, U), or (N, 1, U) if only the last state has a gradient. Of what ``needs`` (one entry per
+    gradient) does not ask for, a room may return None.
     """
-    return room_of(x).rnn_backward(grad_hs, x, w_ih, w_hh, h0, hs, activation, needs)
+    room = room_of(x)
+    return room.rnn_backward(steps_for(room, grad_hs, hs), x, w_ih, w_hh, h0, hs, activation, needs)
 
 
 def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) -> tuple[Array, Array, Array]:
@@ -220,11 +223,13 @@ def lstm_backward(
     grad_hs: Array, grad_cs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, c0: Array,
     hs: Array, cs: Array, gates: Array, needs: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0; grad_hs and grad_cs (N, T, U).
+    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0.
 
-    ``needs`` as in :func:`rnn_backward`.
+    grad_hs, grad_cs and ``needs`` as in :func:`rnn_backward`.
     """
-    return room_of(x).lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
+    room = room_of(x)
+    grads = steps_for(room, grad_hs, hs), steps_for(room, grad_cs, cs)
+    return room.lstm_backward(*grads, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
 
 
 def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: Array) -> tuple[Array, Array]:
@@ -240,8 +245,9 @@ def gru_backward(
     grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array,
     needs: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0; ``needs`` as in rnn_backward."""
-    return room_of(x).gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
+    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0; arguments as in rnn_backward."""
+    room = room_of(x)
+    return room.gru_backward(steps_for(room, grad_hs, hs), x, w_ih, w_hh, h0, hs, gates, needs)
 
 
 # --- loss, element by element, optimiser steps ---

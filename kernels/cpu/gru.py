@@ -13,6 +13,7 @@ from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
     is_plain,
+    outside_in_line,
     place,
     project,
     project_grad,
@@ -23,6 +24,7 @@ from tinynet.kernels.cpu.recurrent import (
     weight_in_line,
 )
 from tinynet.kernels.cpu.threads import share
+from tinynet.kernels.steps import all_steps
 
 f4 = np.float32
 
@@ -102,13 +104,13 @@ def gru_backward(
 ) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0."""
     if not is_plain(x, grad_hs, w_ih, w_hh, h0, hs, gates):
-        return arrays.gru_backward(grad_hs, x, w_ih, w_hh, h0, hs, gates, needs)
+        return arrays.gru_backward(all_steps(grad_hs, hs), x, w_ih, w_hh, h0, hs, gates, needs)
     hs, gates = time_major(hs), time_major(gates)
     grad_inputs = np.empty((*hs.shape[:2], w_ih.shape[1]), f4)  # of x @ w_ih + bias_ih
     grad_states = np.empty_like(grad_inputs)  # of h @ w_hh + bias_hh: they differ in n, by the reset gate
     grad_h = grad_hs[:, -1].copy()
     _gru_backward(
-        *steps_in_line(grad_hs), gates, contiguous(h0), hs, grad_inputs, grad_states, grad_h,
+        *outside_in_line(grad_hs, len(hs)), gates, contiguous(h0), hs, grad_inputs, grad_states, grad_h,
         weight_in_line(w_hh.T), *tiles(*h0.shape),
     )  # fmt: skip
     grad_x, grad_w_ih, grad_bias_ih = project_grad(grad_inputs, x, w_ih, needs)

@@ -12,6 +12,7 @@ from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
     is_plain,
+    outside_in_line,
     place,
     project,
     project_grad,
@@ -22,6 +23,7 @@ from tinynet.kernels.cpu.recurrent import (
     weight_in_line,
 )
 from tinynet.kernels.cpu.threads import share
+from tinynet.kernels.steps import all_steps
 
 f4 = np.float32
 
@@ -95,12 +97,13 @@ def lstm_backward(
 ) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0."""
     if not is_plain(x, grad_hs, grad_cs, w_ih, w_hh, h0, c0, hs, cs, gates):
-        return arrays.lstm_backward(grad_hs, grad_cs, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
+        grads = all_steps(grad_hs, hs), all_steps(grad_cs, cs)
+        return arrays.lstm_backward(*grads, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
     hs, cs, gates = time_major(hs), time_major(cs), time_major(gates)
     grad, grad_h, grad_c = np.empty(gates.shape, f4), grad_hs[:, -1].copy(), grad_cs[:, -1].copy()
     _lstm_backward(
-        *steps_in_line(grad_hs), *steps_in_line(grad_cs), gates, contiguous(c0), cs, grad, grad_h, grad_c,
-        weight_in_line(w_hh.T), *tiles(*h0.shape),
+        *outside_in_line(grad_hs, len(hs)), *outside_in_line(grad_cs, len(cs)), gates, contiguous(c0), cs,
+        grad, grad_h, grad_c, weight_in_line(w_hh.T), *tiles(*h0.shape),
     )  # fmt: skip
     grad_x, grad_w_ih, grad_bias = project_grad(grad, x, w_ih, needs)
     return grad_x, grad_w_ih, state_weight_grad(h0, hs, grad), grad_bias, grad_h, grad_c

@@ -94,6 +94,22 @@ def test_gradients_that_are_not_needed_change_no_other(room, kind):
         assert not needed or np.array_equal(grad, same)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_gradient_of_the_last_state_alone_may_be_given_alone(room, kind, steps, dtype):
+    *args, needs = (astype(a, dtype) for a in recurrent_calls(9, steps, 7, 19)[f"{kind}_backward"])
+    given = 2 if kind == "lstm" else 1
+    for short in range(given):  # of an LSTM, the other one has a gradient at every step
+        alone, whole = list(args), list(args)
+        alone[short] = args[short][:, -1:]
+        whole[short] = np.concatenate([np.zeros_like(args[short][:, :-1]), alone[short]], axis=1)
+        found, wanted = (run(room, f"{kind}_backward", *a, needs) for a in (alone, whole))
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_sequences_wide_enough_to_be_projected_in_several_runs(kind):
     args = [astype(a, np.float32) for a in soften(recurrent_calls(70, 9, 11, 130)[kind])]

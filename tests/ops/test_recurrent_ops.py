@@ -52,6 +52,25 @@ def test_no_state_means_zeros_and_a_sequence_can_go_on_from_its_state(name):
     assert whole[0].shape == (2, 3, 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "used"), [("rnn", (0,)), ("gru", (0,)), ("lstm", (0,)), ("lstm", (1,)), ("lstm", (0, 1))]
+)
+def test_the_last_state_alone_is_the_end_of_all_states(name, used):
+    def run(last):
+        arrays = list(inputs({"rnn": 1, "lstm": 4, "gru": 3}[name]))
+        arrays += [arrays[-1]] * (name == "gru") + [wave(2, 5)] * (1 + (name == "lstm"))
+        tensors = [tn.tensor(a, requires_grad=True) for a in arrays]
+        result = getattr(ops, name)(*tensors, last=last)
+        states = result if isinstance(result, tuple) else (result,)
+        ends = [states[i] if last else states[i][:, -1] for i in used]
+        ops.concat([end * wave(2, 5) for end in ends]).sum().backward()
+        return [e.data for e in ends], [t.grad for t in tensors]
+
+    for alone, of_all in zip(run(True), run(False), strict=True):
+        for a, b in zip(alone, of_all, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
 def test_unused_outputs_of_an_lstm_have_zero_gradients():
     for which in (0, 1):
         arrays = [tn.tensor(a, requires_grad=True) for a in inputs(4)]

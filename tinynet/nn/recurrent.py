@@ -74,17 +74,19 @@ class _Recurrent(Layer):
     def _draw_bias(self, shape: tuple[int, ...]) -> np.ndarray:
         return zeros(shape)
 
-    def scan(self, x: Tensor, weights: list[Tensor], states: States) -> tuple[Tensor, ...]:
-        """The states at all steps, each (N, T, U), the output first."""
+    def scan(self, x: Tensor, weights: list[Tensor], states: States, last: bool) -> tuple[Tensor, ...]:
+        """The states at all steps, each (N, T, U), or the last ones (N, U); the output first."""
         raise TypeError(f"{type(self).__name__} defines no scan")
 
     def _run(self, x: Tensor, *states: Tensor | None) -> Any:
         """Both directions, and what the user asked to have returned."""
         halves = self._split(states)
-        sequences = [self.scan(x, self._weights(""), halves[0])]
+        only_last = not self.return_sequences
+        sequences = [self.scan(x, self._weights(""), halves[0], only_last)]
         if self.bidirectional:
-            sequences.append(self.scan(ops.flip(x, 1), self._weights("_reverse"), halves[1]))
-        last = tuple(_side_by_side([s[:, -1] for s in kind]) for kind in zip(*sequences))
+            sequences.append(self.scan(ops.flip(x, 1), self._weights("_reverse"), halves[1], only_last))
+        ends = sequences if only_last else [tuple(s[:, -1] for s in kinds) for kinds in sequences]
+        last = tuple(_side_by_side(list(kind)) for kind in zip(*ends))
         output = last[0]
         if self.return_sequences:
             output = _side_by_side([sequences[0][0], *(ops.flip(s[0], 1) for s in sequences[1:])])
@@ -129,8 +131,8 @@ class SimpleRNN(_Recurrent):
     def run(self, x: Tensor, h0: Tensor | None = None) -> Any:
         return self._run(x, h0)
 
-    def scan(self, x: Tensor, weights: list[Tensor], states: States) -> tuple[Tensor, ...]:
-        return (ops.rnn(x, *weights, *states, activation=self.activation),)
+    def scan(self, x: Tensor, weights: list[Tensor], states: States, last: bool) -> tuple[Tensor, ...]:
+        return (ops.rnn(x, *weights, *states, activation=self.activation, last=last),)
 
 
 class LSTM(_Recurrent):
@@ -152,8 +154,8 @@ class LSTM(_Recurrent):
     def run(self, x: Tensor, h0: Tensor | None = None, c0: Tensor | None = None) -> Any:
         return self._run(x, h0, c0)
 
-    def scan(self, x: Tensor, weights: list[Tensor], states: States) -> tuple[Tensor, ...]:
-        return ops.lstm(x, *weights, *states)
+    def scan(self, x: Tensor, weights: list[Tensor], states: States, last: bool) -> tuple[Tensor, ...]:
+        return ops.lstm(x, *weights, *states, last=last)
 
 
 class GRU(_Recurrent):
@@ -170,5 +172,5 @@ class GRU(_Recurrent):
     def run(self, x: Tensor, h0: Tensor | None = None) -> Any:
         return self._run(x, h0)
 
-    def scan(self, x: Tensor, weights: list[Tensor], states: States) -> tuple[Tensor, ...]:
-        return (ops.gru(x, *weights, *states),)
+    def scan(self, x: Tensor, weights: list[Tensor], states: States, last: bool) -> tuple[Tensor, ...]:
+        return (ops.gru(x, *weights, *states, last=last),)
