@@ -18,7 +18,17 @@ import numpy as np
 
 import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
-from tinynet.kernels.cpu.bands import add_row, band_of, fill, fill_grad, fold, is_padded, needed, new_scratch
+from tinynet.kernels.cpu.bands import (
+    add_row,
+    add_up,
+    band_of,
+    fill,
+    fill_grad,
+    fold,
+    is_padded,
+    needed,
+    new_scratch,
+)
 from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
@@ -36,6 +46,8 @@ from tinynet.kernels.geometry import Window
 f4 = np.float32
 _NOTHING = np.zeros((0, 0, 0, 0), f4)
 _NO_PLACES = np.zeros((0, 0, 0, 0), np.uint8)
+_EMPTY = np.zeros(0, f4)
+_LEADING = (1, 1), (1,), ()  # axes of size 1 that make sequences and images three-dimensional
 
 
 def conv(x, weight, bias, window: Window, groups: int):
@@ -53,16 +65,14 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     out = window.output_shape(x.shape[1:-1])
     shape = (len(x), *(n // 2 for n in out), filters) if pool else (len(x), *out, filters)
     y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
-    start = np.zeros(filters + SLACK, f4)
-    if bias is not None:
-        start[:filters] = bias
     sizes = x.shape[1:-1], x.shape[-1], filters, window
     if winograd.fits(*sizes, groups):
         places, loop = _pooling(1, where, filters)
-        plan = winograd.plan_tiles(*sizes)
+        plan, start = winograd.plan_tiles(*sizes), _start(bias, filters, False)
         winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     else:
-        _run(x, weight, start, y, where, relu, plan_conv(*sizes, groups))
+        plan = plan_conv(*sizes, groups)
+        _run(x, weight, _start(bias, filters, plan.ragged), y, where, relu, plan)
     return y, where
 
 
@@ -92,31 +102,32 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     if grad_y.size == 0 or x.size == 0:
         return _no_gradients(grad_x, weight, needs)
     shares, parts = _shares(len(x), weight.size)
-    sums = np.zeros((shares, weight.shape[-1] if needs[2] else 0), np.float64)
-    places, loop = _pooling(0, where, weight.shape[-1])
+    filters = weight.shape[-1]
+    places, loop = _pooling(0, where, filters)
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
-    to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
-    sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
+    to = _NOTHING if grad_x is None else _in_rows(grad_x)
+    sizes = x.shape[1:-1], x.shape[-1], filters, window
     if parts == 1 and winograd.fits(*sizes, groups):
+        sums = np.zeros((shares, filters if needs[2] else 0), np.float64)
         plan = winograd.plan_tiles(*sizes)
-        grad_weight = winograd.convolve_back(*given, weight, *to, bool(needs[1]), plan)
+        grad_weight = winograd.convolve_back(*given, weight, to, sums, bool(needs[1]), plan)
+        grad_bias = sums.sum(axis=0).astype(f4)
     else:
-        grad_weight = _run_back(given, weight, to, needs, parts, sizes, groups)
-    return grad_x, grad_weight if needs[1] else None, sums.sum(axis=0).astype(f4) if needs[2] else None
+        grad_weight, grad_bias = _run_back(given, weight, to, needs, shares, parts, sizes, groups)
+    return grad_x, grad_weight if needs[1] else None, grad_bias if needs[2] else None
 
 
-def _run_back(given, weight, to, needs, parts: int, sizes, groups: int):
-    """Fill what ``to`` holds, and return the weight gradient."""
+def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, groups: int):
+    """Fill ``grad_x``, and return the gradients of weight and bias, empty where they are not needed."""
     spatial, _, filters, window = sizes
-    back = plan_weight_grad(*sizes, groups, bool(needs[0]))
+    back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _with_slack(_turned(weight), down) if needs[0] else np.empty(0, f4)
-    grad_x, sums = to
-    partial = np.empty((len(sums), weight.size if needs[1] else 0), f4)
-    _convolve_back(
-        *given, turned, back.table, down.table, grad_x, partial, sums, parts
-    )  # fmt: skip
-    return partial.sum(axis=0).reshape(weight.shape) if needs[1] else None
+    turned = _with_slack(_turned(weight), down) if needs[0] else _EMPTY
+    grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
+    grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
+    to = grad_x, grad_weight.reshape(-1), grad_bias
+    _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
+    return grad_weight, grad_bias
 
 
 def _no_gradients(grad_x, weight, needs):
@@ -130,19 +141,21 @@ def _no_gradients(grad_x, weight, needs):
 
 
 def _is_float32(*operands) -> bool:
-    return all(a.dtype == f4 for a in operands)
+    for a in operands:
+        if a.dtype != f4:
+            return False
+    return True
 
 
 def _turned(weight):
-    """(*kernel, C / groups, O) turned by 180 degrees: (*kernel, O, C / groups)."""
-    return weight[(slice(None, None, -1),) * (weight.ndim - 2)].swapaxes(-1, -2)
+    """(*kernel, C / groups, O) turned by 180 degrees: (taps, O, C / groups)."""
+    return weight.reshape(-1, *weight.shape[-2:])[::-1].swapaxes(1, 2)
 
 
 def _in_rows(x):
     """(N, *spatial, C) as (N, D, H, W * C)."""
-    n, *spatial, c = x.shape
-    depth, height, width = (*(1,) * (3 - len(spatial)), *spatial)
-    return contiguous(x).reshape(n, depth, height, width * c)
+    n, *axes, width, channels = x.shape
+    return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
 
 
 def _with_slack(b, plan: Plan):
@@ -152,6 +165,16 @@ def _with_slack(b, plan: Plan):
     row = np.zeros(b.size + SLACK, f4)
     row[: b.size] = b.reshape(-1)
     return row
+
+
+def _start(bias, filters: int, ragged: bool):
+    """What the sums of a convolution begin with: the bias, or zeros, with room behind when ``ragged``."""
+    if bias is not None and bias.dtype == f4 and not ragged:
+        return contiguous(bias)
+    start = np.zeros(filters + SLACK, f4)
+    if bias is not None:
+        start[:filters] = bias
+    return start
 
 
 def _shares(images: int, sums: int = 0) -> tuple[int, int]:
@@ -248,11 +271,16 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
 
 
 @kernel
-def _convolve_back(grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts):
+def _convolve_back(
+    grad_y, y, where, row, x, turned, back, down, grad_x, grad_weight, grad_bias, shares, parts
+):  # fmt: skip
+    partial, sums = np.empty((shares, len(grad_weight)), f4), np.zeros((shares, len(grad_bias)), np.float64)
     share(
-        len(partial), convolve_back_share,
+        shares, convolve_back_share,
         (grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts),
     )  # fmt: skip
+    add_up(partial, grad_weight)
+    add_up(sums, grad_bias)
 
 
 @inner_kernel

@@ -61,10 +61,10 @@ def product(a, b, start, relu=False):
 
 def in_line(matrix):
     """The numbers of a matrix in one line, and the distances there between neighbouring rows and columns."""
-    m, n = matrix.shape
-    if matrix.T.flags.c_contiguous and not matrix.flags.c_contiguous:
-        return contiguous(matrix.T).reshape(-1), 1, m
-    return contiguous(matrix).reshape(-1), n, 1
+    flags = matrix.flags
+    if flags.f_contiguous and not flags.c_contiguous:
+        return contiguous(matrix.T).reshape(-1), 1, len(matrix)
+    return contiguous(matrix).reshape(-1), matrix.shape[1], 1
 
 
 @functools.lru_cache(maxsize=512)
@@ -202,17 +202,17 @@ def bias_grad(grad_y):
     if grad_y.dtype != np.float32 or grad_y.size == 0:
         return arrays.bias_grad(grad_y)
     # narrow rows are laid side by side, so that a run of additions is at least 64 long
-    rows = math.prod(grad_y.shape[:-1])
+    rows = grad_y.size // features
     fold = math.gcd(rows, 64 // features) if 64 % features == 0 and features < 64 else 1
-    total = np.zeros(fold * features, np.float64)
-    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), total)
-    return total.reshape(fold, features).sum(axis=0).astype(np.float32)
+    out = np.empty(features, np.float32)
+    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), out)
+    return out
 
 
 @kernel
-def _sum_rows(x, total):
-    """Add the rows, in float32 for 32 of them at a time and in float64 beyond."""
-    some = np.zeros(len(total), np.float32)
+def _sum_rows(x, out):
+    """Add the rows, in float32 for 32 of them at a time and in float64 beyond; then what lay side by side."""
+    some, total = np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float64)
     for first in range(0, len(x), 32):
         for c in range(len(some)):
             some[c] = 0
@@ -221,3 +221,8 @@ def _sum_rows(x, total):
                 some[c] += x[r, c]
         for c in range(len(some)):
             total[c] += some[c]
+    for first in range(len(out), len(total), len(out)):
+        for c in range(len(out)):
+            total[c] += total[first + c]
+    for c in range(len(out)):
+        out[c] = total[c]
