@@ -14,6 +14,8 @@ the whole-array room.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 import tinynet.kernels.cpu.winograd as winograd
@@ -62,18 +64,25 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     if not _is_float32(x, weight):
         return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
     filters = weight.shape[-1]
-    out = window.output_shape(x.shape[1:-1])
-    shape = (len(x), *(n // 2 for n in out), filters) if pool else (len(x), *out, filters)
+    out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
+    shape = (len(x), *out)
     y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
-    sizes = x.shape[1:-1], x.shape[-1], filters, window
-    if winograd.fits(*sizes, groups):
-        places, loop = _pooling(1, where, filters)
-        plan, start = winograd.plan_tiles(*sizes), _start(bias, filters, False)
-        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
-    else:
-        plan = plan_conv(*sizes, groups)
+    if type(plan) is Plan:
         _run(x, weight, _start(bias, filters, plan.ragged), y, where, relu, plan)
+    else:
+        places, loop = _pooling(1, where, filters)
+        start = _start(bias, filters, False)
+        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     return y, where
+
+
+@functools.lru_cache(maxsize=512)
+def _way_forward(spatial, channels: int, filters: int, window: Window, groups: int, pool: bool):
+    """The shape of a sample's result, and the plan, which tells the way: direct or Winograd's."""
+    out = window.output_shape(spatial)
+    sizes = spatial, channels, filters, window
+    plan = winograd.plan_tiles(*sizes) if winograd.fits(*sizes, groups) else plan_conv(*sizes, groups)
+    return (*(n // 2 if pool else n for n in out), filters), plan
 
 
 def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
@@ -154,6 +163,9 @@ def _turned(weight):
 
 def _in_rows(x):
     """(N, *spatial, C) as (N, D, H, W * C)."""
+    if x.ndim == 4:  # images, nearly always
+        n, height, width, channels = x.shape
+        return contiguous(x).reshape(n, 1, height, width * channels)
     n, *axes, width, channels = x.shape
     return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
 
@@ -190,19 +202,16 @@ def _pooling(forward: int, where, channels: int):
 
 def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
-        places, row = _pooling(1, where, out.shape[-1])
-        shares, parts = _shares(len(out))
-        _convolve(
-            _in_rows(source), _with_slack(b, plan), start, _in_rows(out), places, row, int(relu), plan.table,
-            parts, shares,
-        )  # fmt: skip
+        given = _in_rows(source), _with_slack(b, plan), start
+        to = _in_rows(out), *_pooling(1, where, out.shape[-1])
+        _convolve(*given, *to, int(relu), plan.table, *_shares(len(out)))
 
 
 # --- forward ---
 
 
 @kernel
-def _convolve(source, b, start, out, where, row, relu, plan, parts, shares):
+def _convolve(source, b, start, out, where, row, relu, plan, shares, parts):
     share(shares, convolve_share, (source, b, start, out, where, row, relu, plan, parts, shares))
 
 
