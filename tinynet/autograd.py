@@ -92,19 +92,17 @@ class Op:
     def apply(cls, *inputs: Tensor | None, **settings: Any) -> Any:
         """Run the operation on tensors; record it if a gradient can be asked for later."""
         op = cls()
-        arrays: list[Any] = []
-        sources: list[Source | None] = []
-        for t in inputs:
-            arrays.append(None if t is None else t.data)
-            sources.append(None if t is None or not t.requires_grad else _source(t))
+        arrays = [None if t is None else t.data for t in inputs]
         if len(arrays) > 1:
             _check_alike(cls.__name__, arrays)
         if _mode.witness is not None:
             for t in inputs:
                 notice(t)
-        op.needs = tuple([source is not None for source in sources])
+        op.needs = needs = tuple([t is not None and t.requires_grad for t in inputs])
         result = op.forward(*arrays, **settings)
-        node = Node(op, sources) if True in op.needs and _mode.recording else None
+        node = None
+        if True in needs and _mode.recording:
+            node = Node(op, [_source(t) if need else None for t, need in zip(inputs, needs)])
         if type(result) is not tuple:
             return _wrap(result, node, 0)
         if node is not None:
@@ -117,8 +115,9 @@ class Op:
 Source = tuple["Tensor | Node", int, tuple[int, ...], np.dtype]
 
 
-def _source(t: Tensor) -> Source:
-    return t.node or t, t.index, t.data.shape, t.data.dtype
+def _source(t: Any) -> Source:
+    array = t.data
+    return t.node or t, t.index, array.shape, array.dtype
 
 
 class Node:
