@@ -168,7 +168,7 @@ def backward(root: Tensor, grad: Any = None) -> None:
             origin, output, shape, dtype = source
             if type(g) is not np.ndarray or g.shape != shape or g.dtype is not dtype:
                 g = _fit(g, shape, dtype)
-            if isinstance(origin, Tensor):
+            if type(origin) is not Node:
                 _accumulate(origin, _own(g, grads))
                 continue
             slots = pending.get(origin)

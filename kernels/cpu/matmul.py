@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from tinynet.kernels import arrays
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
@@ -50,21 +50,30 @@ def is_worth_tiles(a, b):
 def product(a, b, start, relu=False):
     """start + a @ b in float32, clipped at zero if ``relu``; start (N,), or (M, N), which is added to."""
     (m, depth), n = a.shape, b.shape[1]
-    out = start if start.ndim == 2 else np.empty((m, n), np.float32)
-    (a, *a_strides), (b, *b_strides) = in_line(a), in_line(b)
+    if start.ndim == 2:
+        out, start, start_row = start, start.reshape(-1), n
+    else:
+        out, start_row = np.empty((m, n), np.float32), 0
+    (a, a_turned), (b, b_turned) = upright(a), upright(b)
     threads = 1 if m * n * depth < _ALONE else thread_count()
-    parts, height, blocks = _plan(m, n, b_strides[1] != 1, threads)
-    start, start_row = start.reshape(-1), n if start.ndim == 2 else 0
-    _multiply(a, *a_strides, b, *b_strides, start, start_row, out, parts, height, blocks, depth, relu)
+    parts, height, blocks = _plan(m, n, b_turned, threads)
+    _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu)
     return out
+
+
+def upright(matrix):
+    """The matrix in C order, or its transpose if that is, and whether it is the transpose."""
+    flags = matrix.flags
+    if flags.f_contiguous and not flags.c_contiguous:
+        return contiguous(matrix.T), True
+    return contiguous(matrix), False
 
 
 def in_line(matrix):
     """The numbers of a matrix in one line, and the distances there between neighbouring rows and columns."""
-    flags = matrix.flags
-    if flags.f_contiguous and not flags.c_contiguous:
-        return contiguous(matrix.T).reshape(-1), 1, len(matrix)
-    return contiguous(matrix).reshape(-1), matrix.shape[1], 1
+    numbers, turned = upright(matrix)
+    row, column = (1, len(matrix)) if turned else (matrix.shape[1], 1)
+    return numbers.reshape(-1), row, column
 
 
 @functools.lru_cache(maxsize=512)
@@ -134,13 +143,20 @@ def tile_blocks(rows: int, columns: int, packs: bool, share: int) -> tuple[int, 
 
 
 @kernel
-def _multiply(
-    a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu
-):  # fmt: skip
+def _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu):
+    a_row, a_step = strides(a, a_turned)
+    b_step, b_column = strides(b, b_turned)
+    depth, b = b.shape[1 if b_turned else 0], b.reshape(-1)
     share(
         len(parts), multiply_part,
         (a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu),
     )  # fmt: skip
+
+
+@inner_kernel
+def strides(matrix, turned):
+    """Distances between neighbouring rows and columns of an operand; it lies transposed if ``turned``."""
+    return (1, matrix.shape[1]) if turned else (matrix.shape[1], 1)
 
 
 @kernel
