@@ -186,7 +186,7 @@ def _seed_gradient(root: Tensor, grad: Any) -> Any:
                 f"backward() without an argument needs a single number, got shape {root.shape}. "
                 "Reduce it first, for example loss.mean().backward(), or pass grad=."
             )
-        return xp.ones_like(root.data)
+        return xp.ones(root.data.shape, root.data.dtype)
     grad = xp.array(grad.data if isinstance(grad, Tensor) else grad, dtype=root.data.dtype)  # a copy
     if grad.shape != root.shape:
         raise ShapeError(f"backward() of a tensor of shape {root.shape} got a gradient of shape {grad.shape}")
@@ -239,8 +239,11 @@ def _wrap(array: Any, node: Node | None, index: int) -> Tensor:
 def _check_alike(name: str, arrays: list[Any]) -> None:
     """One dtype and one device among the floating inputs; nothing is converted silently."""
     first = arrays[0]
-    for a in arrays:
-        if a is None or first is None or (a.dtype is first.dtype and type(a) is type(first)):
+    if first is None:
+        return
+    kind, dtype = type(first), first.dtype
+    for a in arrays[1:]:
+        if a is None or (a.dtype is dtype and type(a) is kind):
             continue
         if a.dtype != first.dtype and a.dtype.kind == first.dtype.kind == "f":
             raise DTypeError(

@@ -48,31 +48,25 @@ def conv(
     """
     x, weight, bias = _float_inputs("conv", x, weight, bias)
     shape, kernel = x.data.shape, weight.data.shape
-    _check_channels(shape, kernel, groups)
+    window = _checked_window(shape, kernel, stride, padding, dilation, groups, pool)
     if bias is not None:
         check_parameter(bias, kernel[-1:], "the bias of conv", "a weight of shape {}", kernel)
-    window = _window(shape[1:-1], kernel[:-2], stride, padding, dilation, pool)
     return Conv.apply(x, weight, bias, window=window, groups=groups, relu=relu, pool=pool)
 
 
 @remembered
-def _check_channels(shape: tuple[int, ...], kernel: tuple[int, ...], groups: int) -> None:
-    """Raise unless x and the weight agree in rank and channels, and the groups divide them."""
+def _checked_window(
+    shape: tuple[int, ...], kernel: tuple[int, ...], stride: Size, padding: Padding, dilation: Size,
+    groups: int, pool: bool,
+) -> Window:  # fmt: skip
+    """The window of a convolution of x of this shape, after all checks of rank, channels and sizes."""
     _check_ranks("conv", shape, kernel, kernel[-2] * groups if len(kernel) > 1 else 0)
     _check_groups(kernel[-1], groups, "filters")
     if shape[-1] != kernel[-2] * groups:
         raise _channel_error("conv", shape, kernel, kernel[-2], groups)
-
-
-@remembered
-def _window(
-    spatial: tuple[int, ...], kernel: tuple[int, ...], stride: Size, padding: Padding, dilation: Size,
-    pool: bool,
-) -> Window:  # fmt: skip
-    """The window of a convolution, behind which there is room for the pool if one is asked for."""
-    window = make_window(spatial, kernel, stride, padding, dilation)
+    window = make_window(shape[1:-1], kernel[:-2], stride, padding, dilation)
     if pool:
-        _check_pool(spatial, window)
+        _check_pool(shape[1:-1], window)
     return window
 
 
