@@ -92,17 +92,21 @@ class Op:
     def apply(cls, *inputs: Tensor | None, **settings: Any) -> Any:
         """Run the operation on tensors; record it if a gradient can be asked for later."""
         op = cls()
-        arrays = [None if t is None else t.data for t in inputs]
+        arrays: list[Any] = []
+        sources: list[Source | None] = []
+        for t in inputs:
+            array = None if t is None else t.data
+            arrays.append(array)
+            wants = t is not None and t.requires_grad
+            sources.append((t.node or t, t.index, array.shape, array.dtype) if wants else None)
         if len(arrays) > 1:
             _check_alike(cls.__name__, arrays)
         if _mode.witness is not None:
             for t in inputs:
                 notice(t)
-        op.needs = needs = tuple([t is not None and t.requires_grad for t in inputs])
+        op.needs = tuple([source is not None for source in sources])
         result = op.forward(*arrays, **settings)
-        node = None
-        if True in needs and _mode.recording:
-            node = Node(op, [_source(t) if need else None for t, need in zip(inputs, needs)])
+        node = Node(op, sources) if True in op.needs and _mode.recording else None
         if type(result) is not tuple:
             return _wrap(result, node, 0)
         if node is not None:
@@ -113,11 +117,6 @@ class Op:
 # Where an input came from and what its gradient looks like: the leaf itself or the operation that made the
 # input, which of its outputs it is, its shape and its dtype. None for an input that wants no gradient.
 Source = tuple["Tensor | Node", int, tuple[int, ...], np.dtype]
-
-
-def _source(t: Any) -> Source:
-    array = t.data
-    return t.node or t, t.index, array.shape, array.dtype
 
 
 class Node:

@@ -77,17 +77,16 @@ def _lines(params: Arrays, grads: Arrays, first: Arrays, second: Arrays) -> tupl
     A row of the table: where the elements of the parameter begin and end, counted over all, and the addresses
     of its arrays. It holds as long as the gradients that are returned live.
     """
-    if not all([type(g) is np.ndarray and g.dtype is f4 for g in grads]):
-        return None
-    if not all([p.flags.writeable for p in params]):
-        return None
-    table = _known_table([*params, *first, *second], len(params))
+    table, lines = _known_table([*params, *first, *second], len(params)), []
     if table is None:
         return None
-    grads = [contiguous(g).reshape(-1) for g in grads]
-    for i, g in enumerate(grads):
-        _enter(table, i, g)
-    return table, grads
+    for i, (p, g) in enumerate(zip(params, grads)):
+        if type(g) is not np.ndarray or g.dtype is not f4 or not p.flags.writeable:
+            return None
+        line = contiguous(g).reshape(-1)
+        _enter(table, i, line)
+        lines.append(line)
+    return table, lines
 
 
 class _Known(NamedTuple):
