@@ -95,10 +95,13 @@ class Op:
         arrays: list[Any] = []
         sources: list[Source | None] = []
         for t in inputs:
-            array = None if t is None else t.data
+            if t is None:
+                arrays.append(None)
+                sources.append(None)
+                continue
+            array = t.data
             arrays.append(array)
-            wants = t is not None and t.requires_grad
-            sources.append((t.node or t, t.index, array.shape, array.dtype) if wants else None)
+            sources.append((t.node or t, t.index, array.shape, array.dtype) if t.requires_grad else None)
         if len(arrays) > 1:
             _check_alike(cls.__name__, arrays)
         if _mode.witness is not None:
@@ -167,7 +170,7 @@ def backward(root: Tensor, grad: Any = None) -> None:
             origin, output, shape, dtype = source
             if type(g) is not np.ndarray or g.shape != shape or g.dtype is not dtype:
                 g = _fit(g, shape, dtype)
-            if type(origin) is not Node:
+            if isinstance(origin, Tensor):
                 _accumulate(origin, _own(g, grads))
                 continue
             slots = pending.get(origin)

@@ -54,14 +54,14 @@ _LEADING = (1, 1), (1,), ()  # axes of size 1 that make sequences and images thr
 
 def conv(x, weight, bias, window: Window, groups: int):
     """y (N, *out, O) = x (N, *spatial, C) under weight (*kernel, C / groups, O), plus bias (O,)."""
-    if not _is_float32(x, weight):
+    if not x.dtype == weight.dtype == f4:
         return arrays.conv(x, weight, bias, window, groups)
     return conv_block(x, weight, bias, window, groups, False, False)[0]
 
 
 def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: bool):
     """Convolution, then ReLU, then pooling: y, and where the largest values stood."""
-    if not _is_float32(x, weight):
+    if not x.dtype == weight.dtype == f4:
         return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
     filters = weight.shape[-1]
     out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
@@ -87,7 +87,7 @@ def _way_forward(spatial, channels: int, filters: int, window: Window, groups: i
 
 def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
     """grad_y (N, *out, O) back to x_shape: a convolution again, with the kernel turned by 180 degrees."""
-    if not _is_float32(grad_y, weight):
+    if not grad_y.dtype == weight.dtype == f4:
         return arrays.conv_input_grad(grad_y, weight, x_shape, window, groups)
     plan = plan_input_grad(tuple(x_shape[1:-1]), x_shape[-1], weight.shape[-1], window, groups)
     grad_x = np.empty(x_shape, f4)
@@ -97,7 +97,7 @@ def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
 
 def conv_weight_grad(x, grad_y, window: Window, groups: int):
     """(*kernel, C / groups, O): what each weight met, input times output gradient, over all pixels."""
-    if not _is_float32(x, grad_y):
+    if not x.dtype == grad_y.dtype == f4:
         return arrays.conv_weight_grad(x, grad_y, window, groups)
     weight = np.empty((*window.size, x.shape[-1] // groups, grad_y.shape[-1]), f4)  # only its shape counts
     return conv_block_backward(grad_y, x, weight, None, None, window, groups, (False, True, False))[1]
@@ -105,7 +105,7 @@ def conv_weight_grad(x, grad_y, window: Window, groups: int):
 
 def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int, needs):
     """Back through pool, ReLU and convolution, band by band."""
-    if not _is_float32(grad_y, x, weight):
+    if not grad_y.dtype == x.dtype == weight.dtype == f4:
         return blocks.conv_block_backward(arrays, grad_y, x, weight, y, where, window, groups, needs)
     grad_x = np.empty(x.shape, f4) if needs[0] else None
     if grad_y.size == 0 or x.size == 0:
@@ -147,13 +147,6 @@ def _no_gradients(grad_x, weight, needs):
         np.zeros(weight.shape, f4) if needs[1] else None,
         np.zeros(weight.shape[-1], f4) if needs[2] else None,
     )
-
-
-def _is_float32(*operands) -> bool:
-    for a in operands:
-        if a.dtype != f4:
-            return False
-    return True
 
 
 def _turned(weight):

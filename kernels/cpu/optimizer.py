@@ -42,8 +42,8 @@ def sgd_step(
         numbers = np.array((lr, momentum, weight_decay), f4)
         _sgd(_tasks(table), table, numbers, bool(nesterov), moving)
         return
-    for i, one in enumerate(zip(params, grads, states)):  # not all are float32
-        sgd = sgd_step if len(params) > 1 else arrays.sgd_step
+    sgd = sgd_step if len(params) > 1 else arrays.sgd_step  # one by one, as not all are float32
+    for one in zip(params, grads, states):
         p, g, v = ([array] for array in one)
         sgd(p, g, v if moving else None, lr, momentum, nesterov, weight_decay)
 
@@ -61,9 +61,9 @@ def adam_step(
         known = {step: _rates(lr, beta1, beta2, step) for step in set(steps)}
         _adam(_tasks(table), table, np.array([known[step] for step in steps], f4), numbers)
         return
-    for i, one in enumerate(zip(params, grads, means, squares)):  # not all are float32
-        adam = adam_step if len(params) > 1 else arrays.adam_step
-        adam(*([array] for array in one), lr, beta1, beta2, eps, weight_decay, decoupled, [steps[i]])
+    adam = adam_step if len(params) > 1 else arrays.adam_step  # one by one, as not all are float32
+    for *one, step in zip(params, grads, means, squares, steps):
+        adam(*([array] for array in one), lr, beta1, beta2, eps, weight_decay, decoupled, [step])
 
 
 def _rates(lr: float, beta1: float, beta2: float, step: int) -> tuple[float, float]:

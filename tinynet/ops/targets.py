@@ -49,7 +49,8 @@ def class_labels(name: str, target: Array, logits: Tensor, ignore: int | None = 
     if target.dtype.kind not in "iu":
         raise DTypeError(f"{name} needs integer class labels, got {target.dtype}. Convert: .astype('int64')")
     labels = target.reshape(-1).astype(np.int64, copy=False)
-    if can_look(labels) and labels.view(np.uint64).max() >= logits.data.shape[-1]:  # so negative ones are large
+    # as unsigned numbers the negative ones are large
+    if can_look(labels) and labels.view(np.uint64).max() >= logits.shape[-1]:
         _check_range(name, labels, target.shape, logits.shape[-1], ignore)
     return labels
 
