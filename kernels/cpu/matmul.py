@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from tinynet.kernels import arrays
-from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.jit import contiguous, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
@@ -144,19 +144,13 @@ def tile_blocks(rows: int, columns: int, packs: bool, share: int) -> tuple[int, 
 
 @kernel
 def _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu):
-    a_row, a_step = strides(a, a_turned)
-    b_step, b_column = strides(b, b_turned)
+    a_row, a_step = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
+    b_step, b_column = (1, b.shape[1]) if b_turned else (b.shape[1], 1)
     depth, b = b.shape[1 if b_turned else 0], b.reshape(-1)
     share(
         len(parts), multiply_part,
         (a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu),
     )  # fmt: skip
-
-
-@inner_kernel
-def strides(matrix, turned):
-    """Distances between neighbouring rows and columns of an operand; it lies transposed if ``turned``."""
-    return (1, matrix.shape[1]) if turned else (matrix.shape[1], 1)
 
 
 @kernel
