@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,13 @@ def live(function: Callable[[], Number]) -> Any:
     a step has to do on the host each time, such as counting itself or drawing a random key, belongs in there.
     """
     return function() if _state.table is None else _state.table.place(function)
+
+
+def live_items(dicts: Sequence[dict[str, Number]], key: str) -> list[Any]:
+    """What ``dict[key]`` is in each of them, each as :func:`live` gives it."""
+    if _state.table is None:
+        return [d[key] for d in dicts]
+    return [_state.table.place(partial(d.__getitem__, key)) for d in dicts]
 
 
 def recording() -> bool:

@@ -95,8 +95,13 @@ class Op:
         arrays: list[Any] = []
         sources: list[Source | None] = []
         for t in inputs:
-            arrays.append(None if t is None else t.data)
-            sources.append(None if t is None or not t.requires_grad else _source(t))
+            if t is None:
+                arrays.append(None)
+                sources.append(None)
+                continue
+            array = t.data
+            arrays.append(array)
+            sources.append((t.node or t, t.index, array.shape, array.dtype) if t.requires_grad else None)
         if len(arrays) > 1:
             _check_alike(cls.__name__, arrays)
         if _mode.witness is not None:
@@ -115,10 +120,6 @@ class Op:
 # Where an input came from and what its gradient looks like: the leaf itself or the operation that made the
 # input, which of its outputs it is, its shape and its dtype. None for an input that wants no gradient.
 Source = tuple["Tensor | Node", int, tuple[int, ...], np.dtype]
-
-
-def _source(t: Tensor) -> Source:
-    return t.node or t, t.index, t.data.shape, t.data.dtype
 
 
 class Node:
@@ -187,7 +188,7 @@ def _seed_gradient(root: Tensor, grad: Any) -> Any:
                 f"backward() without an argument needs a single number, got shape {root.shape}. "
                 "Reduce it first, for example loss.mean().backward(), or pass grad=."
             )
-        return xp.ones_like(root.data)
+        return xp.ones(root.data.shape, root.data.dtype)
     grad = xp.array(grad.data if isinstance(grad, Tensor) else grad, dtype=root.data.dtype)  # a copy
     if grad.shape != root.shape:
         raise ShapeError(f"backward() of a tensor of shape {root.shape} got a gradient of shape {grad.shape}")
@@ -240,8 +241,11 @@ def _wrap(array: Any, node: Node | None, index: int) -> Tensor:
 def _check_alike(name: str, arrays: list[Any]) -> None:
     """One dtype and one device among the floating inputs; nothing is converted silently."""
     first = arrays[0]
-    for a in arrays:
-        if a is None or first is None or (a.dtype is first.dtype and type(a) is type(first)):
+    if first is None:
+        return
+    kind, dtype = type(first), first.dtype
+    for a in arrays[1:]:
+        if a is None or (a.dtype is dtype and type(a) is kind):
             continue
         if a.dtype != first.dtype and a.dtype.kind == first.dtype.kind == "f":
             raise DTypeError(

@@ -12,7 +12,7 @@ from tinynet.kernels.cpu.dense import dense, dense_backward
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf
 from tinynet.kernels.cpu.gru import gru, gru_backward
-from tinynet.kernels.cpu.loss import softmax_cross_entropy
+from tinynet.kernels.cpu.loss import softmax_cross_entropy, softmax_cross_entropy_grad
 from tinynet.kernels.cpu.lstm import lstm, lstm_backward
 from tinynet.kernels.cpu.matmul import bias_grad, matmul
 from tinynet.kernels.cpu.norm import (

@@ -113,6 +113,18 @@ def add_row(row_sum, grad, first):
 
 
 @inner_kernel
+def add_up(parts, total):
+    """total = the sum of the rows of ``parts``, one after the other; the first row is used up."""
+    first = parts[0]
+    for p in range(1, len(parts)):
+        part = parts[p]
+        for i in range(len(total)):
+            first[i] += part[i]
+    for i in range(len(total)):
+        total[i] = first[i]
+
+
+@inner_kernel
 def fold(row_sum, sums):
     """Add the pixels (W * C) to ``sums`` (C,), in float64, and leave zeros behind."""
     channels = len(sums)

@@ -14,11 +14,23 @@ the whole-array room.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
-from tinynet.kernels.cpu.bands import add_row, band_of, fill, fill_grad, fold, is_padded, needed, new_scratch
+from tinynet.kernels.cpu.bands import (
+    add_row,
+    add_up,
+    band_of,
+    fill,
+    fill_grad,
+    fold,
+    is_padded,
+    needed,
+    new_scratch,
+)
 from tinynet.kernels.cpu.halving import call_row, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
@@ -37,39 +49,46 @@ from tinynet.kernels.geometry import Window
 f4 = np.float32
 _NOTHING = np.zeros((0, 0, 0, 0), f4)
 _NO_PLACES = np.zeros((0, 0, 0, 0), np.uint8)
+_EMPTY = np.zeros(0, f4)
+_LEADING = (1, 1), (1,), ()  # axes of size 1 that make sequences and images three-dimensional
 
 
 def conv(x, weight, bias, window: Window, groups: int):
     """y (N, *out, O) = x (N, *spatial, C) under weight (*kernel, C / groups, O), plus bias (O,)."""
-    if not _is_float32(x, weight):
+    if not x.dtype == weight.dtype == f4:
         return arrays.conv(x, weight, bias, window, groups)
     return conv_block(x, weight, bias, window, groups, False, False)[0]
 
 
 def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: bool):
     """Convolution, then ReLU, then pooling: y, and where the largest values stood."""
-    if not _is_float32(x, weight):
+    if not x.dtype == weight.dtype == f4:
         return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
     filters = weight.shape[-1]
-    out = window.output_shape(x.shape[1:-1])
-    shape = (len(x), *(n // 2 for n in out), filters) if pool else (len(x), *out, filters)
+    out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
+    shape = (len(x), *out)
     y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
-    start = np.zeros(filters + SLACK, f4)
-    if bias is not None:
-        start[:filters] = bias
-    sizes = x.shape[1:-1], x.shape[-1], filters, window
-    if fits(*sizes, groups):
-        places, loop = _pooling(1, where, filters)
-        plan = plan_tiles(*sizes, back=False)
-        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
+    if type(plan) is Plan:
+        _run(x, weight, _start(bias, filters, plan.ragged), y, where, relu, plan)
     else:
-        _run(x, weight, start, y, where, relu, plan_conv(*sizes, groups))
+        places, loop = _pooling(1, where, filters)
+        start = _start(bias, filters, False)
+        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     return y, where
+
+
+@functools.lru_cache(maxsize=512)
+def _way_forward(spatial, channels: int, filters: int, window: Window, groups: int, pool: bool):
+    """The shape of a sample's result, and the plan, which tells the way: direct or Winograd's."""
+    out = window.output_shape(spatial)
+    sizes = spatial, channels, filters, window
+    plan = plan_tiles(*sizes, back=False) if fits(*sizes, groups) else plan_conv(*sizes, groups)
+    return (*(n // 2 if pool else n for n in out), filters), plan
 
 
 def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
     """grad_y (N, *out, O) back to x_shape: a convolution again, with the kernel turned by 180 degrees."""
-    if not _is_float32(grad_y, weight):
+    if not grad_y.dtype == weight.dtype == f4:
         return arrays.conv_input_grad(grad_y, weight, x_shape, window, groups)
     plan = plan_input_grad(tuple(x_shape[1:-1]), x_shape[-1], weight.shape[-1], window, groups)
     grad_x = np.empty(x_shape, f4)
@@ -79,7 +98,7 @@ def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
 
 def conv_weight_grad(x, grad_y, window: Window, groups: int):
     """(*kernel, C / groups, O): what each weight met, input times output gradient, over all pixels."""
-    if not _is_float32(x, grad_y):
+    if not x.dtype == grad_y.dtype == f4:
         return arrays.conv_weight_grad(x, grad_y, window, groups)
     weight = np.empty((*window.size, x.shape[-1] // groups, grad_y.shape[-1]), f4)  # only its shape counts
     return conv_block_backward(grad_y, x, weight, None, None, window, groups, (False, True, False))[1]
@@ -87,37 +106,38 @@ def conv_weight_grad(x, grad_y, window: Window, groups: int):
 
 def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int, needs):
     """Back through pool, ReLU and convolution, band by band."""
-    if not _is_float32(grad_y, x, weight):
+    if not grad_y.dtype == x.dtype == weight.dtype == f4:
         return blocks.conv_block_backward(arrays, grad_y, x, weight, y, where, window, groups, needs)
     grad_x = np.empty(x.shape, f4) if needs[0] else None
     if grad_y.size == 0 or x.size == 0:
         return _no_gradients(grad_x, weight, needs)
     shares, parts = _shares(len(x), weight.size)
-    sums = np.zeros((shares, weight.shape[-1] if needs[2] else 0), np.float64)
-    places, loop = _pooling(0, where, weight.shape[-1])
+    filters = weight.shape[-1]
+    places, loop = _pooling(0, where, filters)
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
-    to = _NOTHING if grad_x is None else _in_rows(grad_x), sums
-    sizes = x.shape[1:-1], x.shape[-1], weight.shape[-1], window
+    to = _NOTHING if grad_x is None else _in_rows(grad_x)
+    sizes = x.shape[1:-1], x.shape[-1], filters, window
     if parts == 1 and fits(*sizes, groups):
+        sums = np.zeros((shares, filters if needs[2] else 0), np.float64)
         plan = plan_tiles(*sizes, back=True)
-        grad_weight = winograd.convolve_back(*given, weight, *to, bool(needs[1]), plan)
+        grad_weight = winograd.convolve_back(*given, weight, to, sums, bool(needs[1]), plan)
+        grad_bias = sums.sum(axis=0).astype(f4)
     else:
-        grad_weight = _run_back(given, weight, to, needs, parts, sizes, groups)
-    return grad_x, grad_weight if needs[1] else None, sums.sum(axis=0).astype(f4) if needs[2] else None
+        grad_weight, grad_bias = _run_back(given, weight, to, needs, shares, parts, sizes, groups)
+    return grad_x, grad_weight if needs[1] else None, grad_bias if needs[2] else None
 
 
-def _run_back(given, weight, to, needs, parts: int, sizes, groups: int):
-    """Fill what ``to`` holds, and return the weight gradient."""
+def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, groups: int):
+    """Fill ``grad_x``, and return the gradients of weight and bias, empty where they are not needed."""
     spatial, _, filters, window = sizes
-    back = plan_weight_grad(*sizes, groups, bool(needs[0]))
+    back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _with_slack(_turned(weight), down) if needs[0] else np.empty(0, f4)
-    grad_x, sums = to
-    partial = np.empty((len(sums), weight.size if needs[1] else 0), f4)
-    _convolve_back(
-        *given, turned, back.table, down.table, grad_x, partial, sums, parts
-    )  # fmt: skip
-    return partial.sum(axis=0).reshape(weight.shape) if needs[1] else None
+    turned = _with_slack(_turned(weight), down) if needs[0] else _EMPTY
+    grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
+    grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
+    to = grad_x, grad_weight.reshape(-1), grad_bias
+    _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
+    return grad_weight, grad_bias
 
 
 def _no_gradients(grad_x, weight, needs):
@@ -130,20 +150,18 @@ def _no_gradients(grad_x, weight, needs):
     )
 
 
-def _is_float32(*operands) -> bool:
-    return all(a.dtype == f4 for a in operands)
-
-
 def _turned(weight):
-    """(*kernel, C / groups, O) turned by 180 degrees: (*kernel, O, C / groups)."""
-    return weight[(slice(None, None, -1),) * (weight.ndim - 2)].swapaxes(-1, -2)
+    """(*kernel, C / groups, O) turned by 180 degrees: (taps, O, C / groups)."""
+    return weight.reshape(-1, *weight.shape[-2:])[::-1].swapaxes(1, 2)
 
 
 def _in_rows(x):
     """(N, *spatial, C) as (N, D, H, W * C)."""
-    n, *spatial, c = x.shape
-    depth, height, width = (*(1,) * (3 - len(spatial)), *spatial)
-    return contiguous(x).reshape(n, depth, height, width * c)
+    if x.ndim == 4:  # images, nearly always
+        n, height, width, channels = x.shape
+        return contiguous(x).reshape(n, 1, height, width * channels)
+    n, *axes, width, channels = x.shape
+    return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
 
 
 def _with_slack(b, plan: Plan):
@@ -153,6 +171,16 @@ def _with_slack(b, plan: Plan):
     row = np.zeros(b.size + SLACK, f4)
     row[: b.size] = b.reshape(-1)
     return row
+
+
+def _start(bias, filters: int, ragged: bool):
+    """What the sums of a convolution begin with: the bias, or zeros, with room behind when ``ragged``."""
+    if bias is not None and bias.dtype == f4 and not ragged:
+        return contiguous(bias)
+    start = np.zeros(filters + SLACK, f4)
+    if bias is not None:
+        start[:filters] = bias
+    return start
 
 
 def _shares(images: int, sums: int = 0) -> tuple[int, int]:
@@ -168,19 +196,16 @@ def _pooling(forward: int, where, channels: int):
 
 def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
-        places, row = _pooling(1, where, out.shape[-1])
-        shares, parts = _shares(len(out))
-        _convolve(
-            _in_rows(source), _with_slack(b, plan), start, _in_rows(out), places, row, int(relu), plan.table,
-            parts, shares,
-        )  # fmt: skip
+        given = _in_rows(source), _with_slack(b, plan), start
+        to = _in_rows(out), *_pooling(1, where, out.shape[-1])
+        _convolve(*given, *to, int(relu), plan.table, *_shares(len(out)))
 
 
 # --- forward ---
 
 
 @kernel
-def _convolve(source, b, start, out, where, row, relu, plan, parts, shares):
+def _convolve(source, b, start, out, where, row, relu, plan, shares, parts):
     share(shares, convolve_share, (source, b, start, out, where, row, relu, plan, parts, shares))
 
 
@@ -249,11 +274,16 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
 
 
 @kernel
-def _convolve_back(grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts):
+def _convolve_back(
+    grad_y, y, where, row, x, turned, back, down, grad_x, grad_weight, grad_bias, shares, parts
+):  # fmt: skip
+    partial, sums = np.empty((shares, len(grad_weight)), f4), np.zeros((shares, len(grad_bias)), np.float64)
     share(
-        len(partial), convolve_back_share,
+        shares, convolve_back_share,
         (grad_y, y, where, row, x, turned, back, down, grad_x, partial, sums, parts),
     )  # fmt: skip
+    add_up(partial, grad_weight)
+    add_up(sums, grad_bias)
 
 
 @inner_kernel

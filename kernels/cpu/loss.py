@@ -22,6 +22,27 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     return losses, probabilities
 
 
+def softmax_cross_entropy_grad(
+    probabilities: np.ndarray, labels: np.ndarray, grad: np.ndarray, divisor: float
+) -> np.ndarray:
+    """(probabilities - onehot) * grad / divisor."""
+    scale = grad.reshape(-1) / divisor  # (R,), or (1,) when it is the same for all
+    if not probabilities.dtype == scale.dtype == np.float32 or labels.dtype != np.int64:
+        return arrays.softmax_cross_entropy_grad(probabilities, labels, grad, divisor)
+    out = np.empty(probabilities.shape, np.float32)
+    _slopes(contiguous(probabilities), contiguous(labels), contiguous(scale), out)
+    return out
+
+
+@kernel
+def _slopes(probabilities, labels, scale, out):
+    for r in range(len(out)):
+        factor = scale[r if len(scale) > 1 else 0]
+        for k in range(out.shape[1]):
+            out[r, k] = probabilities[r, k] * factor
+        out[r, labels[r]] -= factor
+
+
 @kernel
 def _softmax(logits, labels, losses, probabilities, tasks):
     share(tasks, _softmax_rows, (logits, labels, losses, probabilities, tasks))

@@ -50,21 +50,30 @@ def is_worth_tiles(a, b):
 def product(a, b, start, relu=False):
     """start + a @ b in float32, clipped at zero if ``relu``; start (N,), or (M, N), which is added to."""
     (m, depth), n = a.shape, b.shape[1]
-    out = start if start.ndim == 2 else np.empty((m, n), np.float32)
-    (a, *a_strides), (b, *b_strides) = in_line(a), in_line(b)
+    if start.ndim == 2:
+        out, start, start_row = start, start.reshape(-1), n
+    else:
+        out, start_row = np.empty((m, n), np.float32), 0
+    (a, a_turned), (b, b_turned) = upright(a), upright(b)
     threads = 1 if m * n * depth < _ALONE else thread_count()
-    parts, height, blocks = _plan(m, n, b_strides[1] != 1, threads)
-    start, start_row = start.reshape(-1), n if start.ndim == 2 else 0
-    _multiply(a, *a_strides, b, *b_strides, start, start_row, out, parts, height, blocks, depth, relu)
+    parts, height, blocks = _plan(m, n, b_turned, threads)
+    _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu)
     return out
+
+
+def upright(matrix):
+    """The matrix in C order, or its transpose if that is, and whether it is the transpose."""
+    flags = matrix.flags
+    if flags.f_contiguous and not flags.c_contiguous:
+        return contiguous(matrix.T), True
+    return contiguous(matrix), False
 
 
 def in_line(matrix):
     """The numbers of a matrix in one line, and the distances there between neighbouring rows and columns."""
-    m, n = matrix.shape
-    if matrix.T.flags.c_contiguous and not matrix.flags.c_contiguous:
-        return contiguous(matrix.T).reshape(-1), 1, m
-    return contiguous(matrix).reshape(-1), n, 1
+    numbers, turned = upright(matrix)
+    row, column = (1, len(matrix)) if turned else (matrix.shape[1], 1)
+    return numbers.reshape(-1), row, column
 
 
 @functools.lru_cache(maxsize=512)
@@ -134,9 +143,10 @@ def tile_blocks(rows: int, columns: int, packs: bool, share: int) -> tuple[int, 
 
 
 @kernel
-def _multiply(
-    a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu
-):  # fmt: skip
+def _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu):
+    a_row, a_step = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
+    b_step, b_column = (1, b.shape[1]) if b_turned else (b.shape[1], 1)
+    depth, b = b.shape[1 if b_turned else 0], b.reshape(-1)
     share(
         len(parts), multiply_part,
         (a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu),
@@ -202,17 +212,17 @@ def bias_grad(grad_y):
     if grad_y.dtype != np.float32 or grad_y.size == 0:
         return arrays.bias_grad(grad_y)
     # narrow rows are laid side by side, so that a run of additions is at least 64 long
-    rows = math.prod(grad_y.shape[:-1])
+    rows = grad_y.size // features
     fold = math.gcd(rows, 64 // features) if 64 % features == 0 and features < 64 else 1
-    total = np.zeros(fold * features, np.float64)
-    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), total)
-    return total.reshape(fold, features).sum(axis=0).astype(np.float32)
+    out = np.empty(features, np.float32)
+    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), out)
+    return out
 
 
 @kernel
-def _sum_rows(x, total):
-    """Add the rows, in float32 for 32 of them at a time and in float64 beyond."""
-    some = np.zeros(len(total), np.float32)
+def _sum_rows(x, out):
+    """Add the rows, in float32 for 32 of them at a time and in float64 beyond; then what lay side by side."""
+    some, total = np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float64)
     for first in range(0, len(x), 32):
         for c in range(len(some)):
             some[c] = 0
@@ -221,3 +231,8 @@ def _sum_rows(x, total):
                 some[c] += x[r, c]
         for c in range(len(some)):
             total[c] += some[c]
+    for first in range(len(out), len(total), len(out)):
+        for c in range(len(out)):
+            total[c] += total[first + c]
+    for c in range(len(out)):
+        out[c] = total[c]

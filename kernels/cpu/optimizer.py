@@ -1,13 +1,17 @@
 """Optimiser steps in float32: one call for all parameters, each in one pass over memory.
 
 The kernel gets a table of addresses, so the arrays of a parameter may lie anywhere, and be others at the next
-step. Each thread takes an equal share of all elements together.
+step. As a rule only the gradients are, and the rest of the table is known. Each thread takes an equal share
+of all elements together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from operator import is_
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -32,14 +36,16 @@ def sgd_step(
     """One step of gradient descent with momentum (Sutskever et al. 2013)."""
     moving = velocities is not None
     states = params if velocities is None else velocities
-    rows, others = _sorted(params, grads, states, states)
-    for i in others:
-        own = [velocities[i]] if velocities is not None else None
-        arrays.sgd_step([params[i]], [grads[i]], own, lr, momentum, nesterov, weight_decay)
-    if rows:
+    lines = _lines(params, grads, states, states)
+    if lines is not None:
+        table, grads = lines
         numbers = np.array((lr, momentum, weight_decay), f4)
-        table, tasks = _table(rows)
-        _sgd(tasks, table, numbers, bool(nesterov), moving)
+        _sgd(_tasks(table), table, numbers, bool(nesterov), moving)
+        return
+    sgd = sgd_step if len(params) > 1 else arrays.sgd_step  # one by one, as not all are float32
+    for one in zip(params, grads, states):
+        p, g, v = ([array] for array in one)
+        sgd(p, g, v if moving else None, lr, momentum, nesterov, weight_decay)
 
 
 def adam_step(
@@ -47,17 +53,17 @@ def adam_step(
     eps: float, weight_decay: float, decoupled: bool, steps: Sequence[int],
 ) -> None:  # fmt: skip
     """One step of Adam or, decoupled, of AdamW."""
-    rows, others = _sorted(params, grads, means, squares)
-    for i in others:
-        own = [params[i]], [grads[i]], [means[i]], [squares[i]]
-        arrays.adam_step(*own, lr, beta1, beta2, eps, weight_decay, decoupled, [steps[i]])
-    if rows:
+    lines = _lines(params, grads, means, squares)
+    if lines is not None:
+        table, grads = lines
         decay, keep = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
         numbers = np.array((beta1, 1 - beta1, beta2, 1 - beta2, eps, decay, keep), f4)
         known = {step: _rates(lr, beta1, beta2, step) for step in set(steps)}
-        rates = [known[steps[row[0]]] for row in rows]
-        table, tasks = _table(rows)
-        _adam(tasks, table, np.array(rates, f4), numbers)
+        _adam(_tasks(table), table, np.array([known[step] for step in steps], f4), numbers)
+        return
+    adam = adam_step if len(params) > 1 else arrays.adam_step  # one by one, as not all are float32
+    for *one, step in zip(params, grads, means, squares, steps):
+        adam(*([array] for array in one), lr, beta1, beta2, eps, weight_decay, decoupled, [step])
 
 
 def _rates(lr: float, beta1: float, beta2: float, step: int) -> tuple[float, float]:
@@ -65,37 +71,65 @@ def _rates(lr: float, beta1: float, beta2: float, step: int) -> tuple[float, flo
     return lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
 
 
-def _sorted(params: Arrays, grads: Arrays, first: Arrays, second: Arrays) -> tuple[list[tuple], list[int]]:
-    """(number, param, grad, states) of those that are lines of float32 numbers, and numbers of the others."""
-    rows, others = [], []
-    for i, row in enumerate(zip(params, grads, first, second)):
-        p, g, a, b = row
-        if not (p.dtype is g.dtype is a.dtype is b.dtype is f4 and type(p) is type(g) is np.ndarray):
-            others.append(i)
-        elif p.flags.carray and a.flags.carray and b.flags.carray:
-            rows.append((i, *row) if g.flags.carray else (i, p, contiguous(g), a, b))
-        else:
-            others.append(i)
-    return rows, others
+def _lines(params: Arrays, grads: Arrays, first: Arrays, second: Arrays) -> tuple[np.ndarray, Arrays] | None:
+    """The table of addresses, and the gradients in line; None unless all are lines of float32 numbers.
 
-
-def _table(rows: list[tuple]) -> tuple[np.ndarray, int]:
-    """Where the elements of each parameter begin and end, counted over all, and the addresses of its arrays.
-
-    Also into how many shares to cut them, some for each thread.
+    A row of the table: where the elements of the parameter begin and end, counted over all, and the addresses
+    of its arrays. It holds as long as the gradients that are returned live.
     """
-    table, end = np.empty((len(rows), 6), np.int64), 0
-    for i, (_, p, g, a, b) in enumerate(rows):
-        begin, end = end, end + p.size
-        _enter(table, i, begin, end, p.reshape(-1), g.reshape(-1), a.reshape(-1), b.reshape(-1))
-    return table, 4 * thread_count() if end > _SMALL else 1
+    table, lines = _known_table([*params, *first, *second], len(params)), []
+    if table is None:
+        return None
+    for i, (p, g) in enumerate(zip(params, grads)):
+        if type(g) is not np.ndarray or g.dtype is not f4 or not p.flags.writeable:
+            return None
+        line = contiguous(g).reshape(-1)
+        _enter(table, i, line)
+        lines.append(line)
+    return table, lines
+
+
+class _Known(NamedTuple):
+    """Arrays that were here last time, and their table; it does not keep them alive."""
+
+    arrays: list[Callable[[], np.ndarray | None]]
+    table: np.ndarray | None
+
+
+_known = _Known([], None)
+
+
+def _known_table(fixed: list[np.ndarray], count: int) -> np.ndarray | None:
+    """A copy of the table for ``count`` parameters and their states, in which the gradients are missing.
+
+    The very same arrays come back at every step. They are compared as objects: an address alone could
+    belong to another array by now.
+    """
+    global _known
+    known = _known
+    if len(known.arrays) != len(fixed) or not all(map(is_, [array() for array in known.arrays], fixed)):
+        _known = known = _Known([weakref.ref(a) for a in fixed], _new_table(fixed, count))
+    return None if known.table is None else known.table.copy()
+
+
+def _new_table(fixed: list[np.ndarray], count: int) -> np.ndarray | None:
+    if not all(type(a) is np.ndarray and a.dtype is f4 and a.flags.carray for a in fixed):
+        return None
+    addresses = [a.ctypes.data for a in fixed]
+    ends = np.cumsum([a.size for a in fixed[:count]])
+    begins = ends - [a.size for a in fixed[:count]]
+    places = np.array(addresses, np.int64).reshape(3, count)
+    return np.stack([begins, ends, places[0], np.zeros(count, np.int64), *places[1:]], axis=1)
+
+
+def _tasks(table: np.ndarray) -> int:
+    """Into how many shares to cut all elements, some for each thread."""
+    return 4 * thread_count() if table[-1, 1] > _SMALL else 1
 
 
 @kernel
-def _enter(table, i, begin, end, param, grad, first, second):
-    table[i, 0], table[i, 1] = begin, end
-    table[i, 2], table[i, 3] = address_of(param), address_of(grad)
-    table[i, 4], table[i, 5] = address_of(first), address_of(second)
+def _enter(table, i, grad):
+    table[i, 3] = address_of(grad)
 
 
 @intrinsic

@@ -28,7 +28,7 @@ def blas_library() -> ctypes.CDLL | None:
 
 
 def set_blas_threads(n: int) -> None:
-    """Threads of BLAS and ours would take the cores from each other: a product of 8 us was seen to take 4 ms."""
+    """Its threads and ours would take the cores from each other: a product of 8 us was seen to take 4 ms."""
     library = blas_library()
     for name in (
         "scipy_openblas_set_num_threads64_",

@@ -1,6 +1,7 @@
 """Optimisers against their formulas step by step, their state, and what they refuse."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -305,3 +306,38 @@ def test_one_kernel_call_serves_all_parameters(monkeypatch):
         p.grad = GRADS[0]
     optim.Adam(params).step()
     assert calls == [9]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_optimisers_that_take_turns_keep_to_their_own_arrays(name):
+    make, formula = CASES[name]
+    models = [[nn.Parameter(START), nn.Parameter(START)] for _ in range(3)]
+    optimizers = [make(params) for params in models]
+    for g in GRADS:
+        for params, optimizer in zip(models, optimizers):
+            for p in params:
+                p.grad = g.copy()
+            optimizer.step()
+            optimizer.step()  # twice in a row, and back again
+    for p in (p for params in models for p in params):
+        np.testing.assert_allclose(p.data, formula(GRADS.repeat(2, axis=0)), rtol=1e-4, atol=1e-5)
+
+
+def test_no_optimiser_is_kept_alive_by_its_last_step():
+    p = nn.Parameter(START)
+    steps(optim.Adam([p]), p, GRADS[:2])
+    array = weakref.ref(p.data)
+    del p
+    assert array() is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_gradient_of_another_dtype_in_the_middle(name):
+    make, formula = CASES[name]
+    p, q = nn.Parameter(START), nn.Parameter(START)
+    optimizer = make([p, q])
+    for i, g in enumerate(GRADS):
+        p.grad, q.grad = g.copy(), g.astype("float64" if i % 2 else "float32")
+        optimizer.step()
+    for parameter in (p, q):
+        np.testing.assert_allclose(parameter.data, formula(GRADS), rtol=1e-4, atol=1e-5)

@@ -93,7 +93,9 @@ class Layer(Module):
             )
 
     def _check_input(self, x: Tensor) -> None:
-        weight = getattr(self, self.first).data
+        array, weight = x.data, getattr(self, self.first).data
+        if array.dtype is weight.dtype and type(array) is type(weight):
+            return
         if x.data.dtype != weight.dtype:
             name = str(weight.dtype)
             raise DTypeError(

@@ -93,10 +93,13 @@ def check_reduction(reduction: str) -> None:
         raise unknown_name("reduction", reduction, REDUCTIONS)
 
 
-def check_parameter(tensor: Tensor, shape: tuple[int, ...], what: str, why: str) -> None:
-    """Raise :class:`ShapeError` unless a parameter (a weight, a bias, a state) has ``shape``."""
+def check_parameter(tensor: Tensor, shape: tuple[int, ...], what: str, why: str, *given: Any) -> None:
+    """Raise :class:`ShapeError` unless a parameter (a weight, a bias, a state) has ``shape``.
+
+    ``why`` may have places {} for what is ``given``; they are filled when there is an error.
+    """
     if tensor.data.shape != shape:
-        raise ShapeError(f"{what} has shape {tensor.shape}, but {why} needs {shape}")
+        raise ShapeError(f"{what} has shape {tensor.shape}, but {why.format(*given)} needs {shape}")
 
 
 def channels_hint(shape: tuple[int, ...], channels: int) -> str:

@@ -48,19 +48,28 @@ def conv(
     """
     x, weight, bias = _float_inputs("conv", x, weight, bias)
     shape, kernel = x.data.shape, weight.data.shape
-    _check_ranks("conv", shape, kernel, kernel[-2] * groups if len(kernel) > 1 else 0)
-    _check_groups(kernel[-1], groups, "filters")
-    if shape[-1] != kernel[-2] * groups:
-        raise _channel_error("conv", shape, kernel, kernel[-2], groups)
+    window = _checked_window(shape, kernel, stride, padding, dilation, groups, pool)
     if bias is not None:
-        check_parameter(bias, kernel[-1:], "the bias of conv", f"a weight of shape {kernel}")
-    window = make_window(shape[1:-1], kernel[:-2], stride, padding, dilation)
-    if pool:
-        _check_pool(shape[1:-1], window)
+        check_parameter(bias, kernel[-1:], "the bias of conv", "a weight of shape {}", kernel)
     return Conv.apply(x, weight, bias, window=window, groups=groups, relu=relu, pool=pool)
 
 
 @remembered
+def _checked_window(
+    shape: tuple[int, ...], kernel: tuple[int, ...], stride: Size, padding: Padding, dilation: Size,
+    groups: int, pool: bool,
+) -> Window:  # fmt: skip
+    """The window of a convolution of x of this shape, after all checks of rank, channels and sizes."""
+    _check_ranks("conv", shape, kernel, kernel[-2] * groups if len(kernel) > 1 else 0)
+    _check_groups(kernel[-1], groups, "filters")
+    if shape[-1] != kernel[-2] * groups:
+        raise _channel_error("conv", shape, kernel, kernel[-2], groups)
+    window = make_window(shape[1:-1], kernel[:-2], stride, padding, dilation)
+    if pool:
+        _check_pool(shape[1:-1], window)
+    return window
+
+
 def _check_pool(spatial: tuple[int, ...], window: Window) -> None:
     if window.rank != 2:
         raise ArgumentError(f"pool=True is for images, 2 spatial axes, not {window.rank}. Use ops.max_pool")
@@ -157,7 +166,7 @@ def conv_transpose(
     if bias is not None:
         out = (kernel[-1] * groups,)
         check_parameter(
-            bias, out, "the bias of conv_transpose", f"a weight of shape {kernel} in {groups} group(s)"
+            bias, out, "the bias of conv_transpose", "a weight of shape {} in {} group(s)", kernel, groups
         )
     spatial, window = transposed_window(shape[1:-1], kernel[:-2], stride, padding, dilation, output_padding)
     return ConvTranspose.apply(x, weight, bias, spatial=spatial, window=window, groups=groups)

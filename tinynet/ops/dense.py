@@ -38,7 +38,7 @@ def dense(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, *, 
     bias = None if bias is None else floats(bias, "dense")
     _check_dense(x.data.shape, weight.data.shape)
     if bias is not None:
-        check_parameter(bias, weight.data.shape[1:], "the bias", f"a weight of shape {weight.shape}")
+        check_parameter(bias, weight.data.shape[1:], "the bias", "a weight of shape {}", weight.shape)
     return Dense.apply(x, weight, bias, relu=relu)
 
 

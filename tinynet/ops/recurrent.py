@@ -113,13 +113,12 @@ def _parameters(
     x, weight_ih, weight_hh, *biases = (floats(t, name) for t in (x, weight_ih, weight_hh, *biases))  # type: ignore[assignment]
     _check_sequence(name, x.data.shape, weight_ih.data.shape)
     units = weight_hh.data.shape[0] if weight_hh.ndim else 0
-    wide, given = gates * units, f"{units} units of {name}"
-    check_parameter(weight_hh, (units, wide), "weight_hh", f"{name} with {gates} gate(s)")
-    check_parameter(
-        weight_ih, (x.shape[-1], wide), "weight_ih", f"{given} with {x.shape[-1]} features per step"
-    )
+    features, wide = x.data.shape[-1], gates * units
+    check_parameter(weight_hh, (units, wide), "weight_hh", "{} with {} gate(s)", name, gates)
+    per_step = "{} units of {} with {} features per step"
+    check_parameter(weight_ih, (features, wide), "weight_ih", per_step, units, name, features)
     for bias, which in zip(biases, ("bias",) if len(biases) == 1 else ("bias_ih", "bias_hh")):
-        check_parameter(bias, (wide,), which, given)
+        check_parameter(bias, (wide,), which, "{} units of {}", units, name)
     return [x, weight_ih, weight_hh, *biases]
 
 
@@ -144,5 +143,5 @@ def _state(
     if state is None:
         return Tensor(array_module(x.data).zeros(shape, x.data.dtype))
     state = floats(state, name, like=x)
-    check_parameter(state, shape, what, f"{shape[0]} sequences and {shape[1]} units of {name}")
+    check_parameter(state, shape, what, "{} sequences and {} units of {}", *shape, name)
     return state

@@ -49,7 +49,8 @@ def class_labels(name: str, target: Array, logits: Tensor, ignore: int | None = 
     if target.dtype.kind not in "iu":
         raise DTypeError(f"{name} needs integer class labels, got {target.dtype}. Convert: .astype('int64')")
     labels = target.reshape(-1).astype(np.int64, copy=False)
-    if can_look(labels) and (labels.min() < 0 or labels.max() >= logits.shape[-1]):
+    # as unsigned numbers the negative ones are large
+    if can_look(labels) and labels.view(np.uint64).max() >= logits.shape[-1]:
         _check_range(name, labels, target.shape, logits.shape[-1], ignore)
     return labels
 
@@ -126,9 +127,9 @@ def _not_probabilities(rows: Array) -> Array:
 
 def warn_of_probabilities(name: str, rows: Array) -> None:
     """Say once when logits look like the output of a softmax: a second one would flatten the gradients."""
-    if name in _told or not can_look(rows) or not 0 <= float(rows[0, 0]) <= 1:  # nearly always the end of it
+    if name in _told or not can_look(rows) or not 0 <= float(rows[0, 0]) <= 1:  # very often the end of it
         return
-    if _not_probabilities(rows[:1]).any() or _not_probabilities(rows).any():
+    if not abs(float(rows[0].sum()) - 1) < 1e-3 or _not_probabilities(rows).any():
         return
     _told.add(name)
     warnings.warn(

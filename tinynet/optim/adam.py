@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from tinynet import kernels
 from tinynet.errors import ArgumentError
-from tinynet.kernels.live import live
+from tinynet.kernels.live import live, live_items
 from tinynet.optim.optimizer import Optimizer, below_one, not_negative
 from tinynet.tensor import Tensor
 
@@ -55,7 +54,7 @@ class Adam(Optimizer):
             self.eps,
             self.weight_decay,
             self.decoupled,
-            [live(partial(state.__getitem__, "steps")) for state in states],
+            live_items(states, "steps"),
         )
 
 
