@@ -1,10 +1,11 @@
 """The threads that help with a loop. Whoever starts one never waits for a helper to wake up.
 
 A thread that has work to share, the *leader*, opens the gate and begins with the tasks at once. A helper
-that sees the open gate enters and takes tasks as well. When none are left the leader closes the gate and waits
-for those alone who are inside, for the task that each has in hand. So a helper that sleeps, or that the system
-has stopped in favour of another program, costs nothing but its help. With OpenMP, where a loop ends when every
-thread has been there, a step of net (a) at batch 32 took half as long again: it has ten short loops.
+that sees the open gate enters and takes tasks as well. When none are left the leader closes the gate and
+waits for those alone who are inside, for the task that each has in hand. So a helper that sleeps, or that
+the system has stopped in favour of another program, costs nothing but its help. With OpenMP, where a loop
+ends when every thread has been there, a step of net (a) at batch 32 took half as long again: it has ten
+short loops.
 
 A helper looks for work for about as long as Python needs between two kernels, and then goes to sleep. Only
 one leader at a time has the team; another Python thread that shares work meanwhile does it alone.
