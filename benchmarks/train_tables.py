@@ -70,9 +70,9 @@ def _memory(names: list[str], comparisons: list[dict[str, Any]]) -> Table:
         "Peak memory of a training step with Adam, MiB",
         ["net", "batch", *names, "tinynet / torch"],
         rows,
-        "Beyond what the process holds after its imports; in brackets the whole process. Each figure has its "
-        "own process, and three steps go before, so that the peak of compiling is not counted; what a "
-        "compiler keeps in its process is.",
+        "Beyond what the process holds after its imports, of which a compiler is a part if it is loaded by "
+        "then; in brackets the whole process, of which the ratio is. Each figure has its own process, and "
+        "three steps go before, so that the peak of compiling is not counted.",
     )
 
 
@@ -82,7 +82,7 @@ def _mib(memory: dict[str, Any] | None) -> str:
 
 def _against_torch(comparison: dict[str, Any]) -> str:
     ours, theirs = (comparison["engines"].get(name, {}).get("memory") for name in ("tinynet", "torch"))
-    return digits(ours["step_mib"] / theirs["step_mib"]) if ours and theirs and theirs["step_mib"] else "-"
+    return digits(ours["peak_mib"] / theirs["peak_mib"]) if ours and theirs else "-"
 
 
 def _networks(comparisons: list[dict[str, Any]]) -> Table:
