@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu import team
+import tinynet.kernels.cpu.team as team
 
 _count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS)
 
