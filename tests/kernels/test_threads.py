@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from tinynet import models, nn, optim
 from tinynet.errors import ArgumentError
 from tinynet.kernels.cpu import team
 from tinynet.kernels.cpu import threads as pool
+from tinynet.kernels.cpu.atomic import load, pause, store
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.threads import share
 
 MOST = pool.most_threads()[0]
@@ -56,10 +59,10 @@ def weights(model):
     return b"".join(p.data.tobytes() for p in model.parameters())
 
 
-def run(code, **environment):
+def run(code, timeout=300, **environment):
     """Run code in a fresh interpreter; what it prints and says."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout,
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -291,7 +294,9 @@ def test_more_helpers_than_cores_do_every_task_once():
     """Whoever is stopped by the system inside a task is waited for; whoever comes late is not."""
     code = """
 import numpy as np, tinynet as tn
+from tinynet.kernels.cpu.atomic import load, pause, store
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.threads import share
 @inner_kernel
 def body(task, counts):
@@ -325,24 +330,57 @@ print(tn.threads())
 
 
 @several
-def test_a_leader_waits_asleep_for_a_helper_that_is_long_inside():
-    """The first to take a task has a long one; if that is the helper, the leader sleeps until it is done."""
-    tn.threads(2)
-    for _ in range(20):
-        counts = np.zeros(2)
-        long_and_short(counts)
-        np.testing.assert_array_equal(counts, [2_000_000, 2_000])
+def test_a_leader_that_sleeps_over_a_long_task_is_woken():
+    """The leader has the first task, a short one; the helper has the second far longer than anyone spins."""
+    code = """
+import numpy as np, tinynet as tn
+from tinynet.kernels.cpu.atomic import load, pause, store
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
+from tinynet.kernels.cpu.microkernel import address_of
+from tinynet.kernels.cpu.threads import share
+@inner_kernel
+def body(task, counts):
+    for i in range(5_000_000 if task else 200_000):
+        counts[task] = 0.999 * counts[task] + 1
+@kernel
+def loop(counts):
+    share(2, body, (counts,))
+tn.threads(2)
+for _ in range(20):
+    counts = np.zeros(2)
+    loop(counts)
+    assert np.allclose(counts, 1000)
+print("done")
+"""
+    assert run(code, timeout=60)[0] == "done"
 
 
 @inner_kernel
-def count_up(task, counts):
-    for i in range(2_000_000 if task == 0 else 2_000):
-        counts[task] += 1 if i >= 0 else 2
+def meet(task, here):
+    """Say that this task has begun, and look for the other one, for seconds at the most."""
+    own, other = address_of(here) + 8 * task, address_of(here) + 8 * (1 - task)
+    store(own, 1)
+    looks = 0
+    while not load(other) and looks < 100_000_000:
+        looks += 1
+        pause()
+    here[2 + task] = load(other)
 
 
 @kernel
-def long_and_short(counts):
-    share(2, count_up, (counts,))
+def let_meet(here):
+    share(2, meet, (here,))
+
+
+@several
+@pytest.mark.parametrize("rest", [0, 0.05])
+def test_a_helper_comes_awake_or_asleep(rest):
+    tn.threads(2)
+    let_meet(np.zeros(4, np.int64))
+    time.sleep(rest)  # after the longer one it sleeps
+    here = np.zeros(4, np.int64)
+    let_meet(here)
+    assert here.tolist() == [1, 1, 1, 1]
 
 
 # --- the cache ---
