@@ -164,15 +164,15 @@ def wake(typingctx, lock):
 
 
 @intrinsic
-def call(typingctx, function, argument):
-    """Call the function at an address with one argument, an address too."""
+def call(typingctx, function, argument, number):
+    """Call the function at an address with two arguments, an address and a number."""
 
     def codegen(context, builder, signature, values):
-        kind = ir.FunctionType(_VOID, [_I64])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [values[1]])
+        kind = ir.FunctionType(_VOID, [_I64, _I64])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 def _declared(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:

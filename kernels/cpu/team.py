@@ -51,10 +51,15 @@ REGION_BIT = 33
 INSIDE = OPEN - 1
 
 # The words. BUSY: some leader has the team. HELPERS: how many may enter. RUNNING: how many threads there are.
-GATE, BUSY, LOOP, ENVIRONMENT, HELPERS, LEADER_SLEEPS, LEADER_LOCK, QUIT, RUNNING, SLEEPS = range(10)
+GATE, BUSY, LOOP, BOARD_OF_LOOP, HELPERS, LEADER_SLEEPS, LEADER_LOCK, QUIT, RUNNING, SLEEPS = range(10)
 LOCKS = SLEEPS + MOST
 
 words = Words(LOCKS + MOST)
+
+# Every shared loop has a board of its own: whether a task failed, how many tasks and threads there are, and
+# for each thread the next task of its block.
+FAILED, TASKS, THREADS, NEXT = range(4)
+BOARD = NEXT + MOST + 1
 
 
 def start(helpers: int) -> None:
@@ -78,9 +83,12 @@ def _compiled(function: Any, signature: Any) -> Any:
     return compiled_callback(function, signature)
 
 
-def lead_address() -> int:
-    """Address of :func:`lead`."""
-    return _compiled(lead, types.void(types.int64, types.int64, types.int64)).address
+def addresses() -> dict[str, int]:
+    """What shared loops call, by the names that they know it by."""
+    return {
+        "tinynet_lead": _compiled(lead, types.void(types.int64, types.int64)).address,
+        "tinynet_take": _compiled(take, types.int64(types.int64, types.int64)).address,
+    }
 
 
 def forget() -> None:
@@ -109,20 +117,43 @@ if hasattr(os, "register_at_fork"):
 # --- the leader ---
 
 
-def lead(loop, environment, threads):
-    """Call ``loop(environment)`` here and, as far as they come in time, in threads - 1 helpers."""
-    if exchange(word(BUSY), 1):
-        call(loop, environment)
+def lead(loop, board):
+    """Call ``loop(board, 0)`` here and, as far as they come in time, ``loop(board, i)`` in helper i."""
+    threads = deal(board)
+    if threads == 1 or exchange(word(BUSY), 1):
+        call(loop, board, 0)
         return
     store(word(LOOP), loop)
-    store(word(ENVIRONMENT), environment)
+    store(word(BOARD_OF_LOOP), board)
     store(word(HELPERS), threads - 1)
     store(word(GATE), load(word(GATE)) + ((1 << REGION_BIT) + OPEN))
     wake_helpers(threads - 1)
-    call(loop, environment)
+    call(loop, board, 0)
     add(word(GATE), -OPEN)
     await_helpers()
     store(word(BUSY), 0)
+
+
+@inner_kernel
+def deal(board):
+    """Give each thread a block of neighbouring tasks; returns how many threads there are for them."""
+    tasks = load(board + 8 * TASKS)
+    threads = max(1, min(load(board + 8 * THREADS), min(tasks, MOST + 1)))
+    store(board + 8 * THREADS, threads)
+    for i in range(threads):
+        store(board + 8 * (NEXT + i), i * tasks // threads)
+    return threads
+
+
+def take(board, thread):
+    """The next task for a thread: of its own block, then of those that follow; -1 when all are taken."""
+    tasks, threads = load(board + 8 * TASKS), load(board + 8 * THREADS)
+    for i in range(thread, thread + threads):
+        block = i % threads
+        task = add(board + 8 * (NEXT + block), 1)
+        if task < (block + 1) * tasks // threads:
+            return task
+    return -1
 
 
 @inner_kernel
@@ -159,7 +190,7 @@ def help_leaders(index):
         if is_for(gate, index, last):
             if replace(word(GATE), gate, gate + 1):
                 last, looks = gate >> REGION_BIT, 0
-                call(load(word(LOOP)), load(word(ENVIRONMENT)))
+                call(load(word(LOOP)), load(word(BOARD_OF_LOOP)), index + 1)
                 leave()
         elif looks < SPIN:
             looks += 1

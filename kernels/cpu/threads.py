@@ -1,10 +1,11 @@
 """How many threads there are, and sharing the work of a kernel among them.
 
-``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. Every thread takes the
-next task that is left until there is none: which thread does what is a matter of chance, what comes out is
-not, as long as each task writes to places of its own. The threads are those of team.py; with one thread or
-one task they are not touched at all. The loop is compiled as quickly as a plain call, where each of Numba's
-own parallel loops takes 0.5 s and more.
+``share(tasks, body, arguments)`` stands in a kernel where a loop over tasks would. Every thread has a block
+of neighbouring tasks and takes one after the other; when it has done its own it takes what the others have
+left. So a thread finds the samples, which it worked on in the layer before, in the caches of its own core.
+Which thread does what is still a matter of chance, what comes out is not, as long as each task writes to
+places of its own. The threads are those of team.py; with one thread or one task no other is called. The loop
+is compiled as quickly as a plain call, where each of Numba's own parallel loops takes 0.5 s and more.
 """
 
 from __future__ import annotations
@@ -72,11 +73,13 @@ if hasattr(os, "register_at_fork"):
 
 # What compiled code finds by name, so that it can be kept on disk: addresses differ from process to process.
 llvmlite.binding.add_symbol("tinynet_threads", ctypes.addressof(_count))
-llvmlite.binding.add_symbol("tinynet_lead", team.lead_address())
+for _name, _address in team.addresses().items():
+    llvmlite.binding.add_symbol(_name, _address)
 
-_VOID, _BYTE, _I32, _I64 = ir.VoidType(), ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
-_LOOP = ir.FunctionType(_VOID, [_BYTE])
-_LEAD = ir.FunctionType(_VOID, [_I64, _I64, _I64])
+_VOID, _I32, _I64 = ir.VoidType(), ir.IntType(32), ir.IntType(64)
+_LOOP = ir.FunctionType(_VOID, [_I64, _I64])
+_LEAD = ir.FunctionType(_VOID, [_I64, _I64])
+_TAKE = ir.FunctionType(_I64, [_I64, _I64])
 
 
 @intrinsic
@@ -98,23 +101,24 @@ def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
 
 
 def _loop(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.Function:
-    """What each thread runs: the next task that no thread has taken yet, until there is none."""
+    """What each thread runs: the next task for it, until there is none."""
     function = ir.Function(module, _LOOP, module.get_unique_name("loop"))
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    place = builder.bitcast(function.args[0], _environment(arguments).as_pointer())
-    failed, taken, tasks, own = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(4))
-    count, values = builder.load(tasks), cgutils.unpack_tuple(builder, builder.load(own))
+    board, thread = function.args
+    place = builder.inttoptr(board, _environment(arguments).as_pointer())
+    words, own = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(2))
+    values = cgutils.unpack_tuple(builder, builder.load(own))
     callee = context.declare_function(module, body)
     take, work, done = (builder.append_basic_block(name) for name in ("take", "work", "done"))
     builder.branch(take)
     builder.position_at_end(take)
-    task = builder.atomic_rmw("add", taken, _I64(1), "monotonic")
-    builder.cbranch(builder.icmp_signed("<", task, count), work, done)
+    task = builder.call(cgutils.get_or_insert_function(module, _TAKE, "tinynet_take"), [board, thread])
+    builder.cbranch(builder.icmp_signed(">=", task, _I64(0)), work, done)
     builder.position_at_end(work)
     status, _ = context.call_conv.call_function(builder, callee, body.restype, body.argtypes, [task, *values])
     with builder.if_then(status.is_error):
-        builder.store(_I32(1), failed)
+        builder.store(_I64(1), cgutils.gep_inbounds(builder, words, 0, team.FAILED))
     builder.branch(take)
     builder.position_at_end(done)
     builder.ret_void()
@@ -122,25 +126,23 @@ def _loop(context: Any, module: ir.Module, body: Any, arguments: ir.Type) -> ir.
 
 
 def _environment(arguments: ir.Type) -> ir.Type:
-    """What all threads see: whether a task failed, how many are taken, how many there are, the arguments."""
-    return ir.LiteralStructType([_I32, _I64, _I64, arguments])
+    """What all threads see: the board on which the tasks are dealt out (see team.py), and the arguments."""
+    return ir.LiteralStructType([ir.ArrayType(_I64, team.BOARD), arguments])
 
 
 def _run(context: Any, builder: Any, loop: ir.Function, tasks: ir.Value, arguments: ir.Value) -> ir.Value:
     """All tasks, in threads if there are several of both; whether one failed."""
     place = cgutils.alloca_once(builder, _environment(arguments.type))
-    for i, value in enumerate((_I32(0), _I64(0), tasks, arguments)):
-        builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
-    threads = builder.load(_external(builder.module))
-    many = builder.and_(builder.icmp_signed(">", threads, _I32(1)), builder.icmp_signed(">", tasks, _I64(1)))
-    with builder.if_else(many) as (parallel, serial):
-        with parallel:
-            lead = cgutils.get_or_insert_function(builder.module, _LEAD, "tinynet_lead")
-            entry, data = (builder.ptrtoint(pointer, _I64) for pointer in (loop, place))
-            builder.call(lead, [entry, data, builder.zext(threads, _I64)])
-        with serial:
-            builder.call(loop, [builder.bitcast(place, _BYTE)])
-    return builder.icmp_signed("!=", builder.load(cgutils.gep_inbounds(builder, place, 0, 0)), _I32(0))
+    words, own = (cgutils.gep_inbounds(builder, place, 0, i) for i in range(2))
+    failed, left, threads = (
+        cgutils.gep_inbounds(builder, words, 0, i) for i in (team.FAILED, team.TASKS, team.THREADS)
+    )
+    count = builder.zext(builder.load(_external(builder.module)), _I64)
+    for value, pointer in ((_I64(0), failed), (tasks, left), (count, threads), (arguments, own)):
+        builder.store(value, pointer)
+    lead = cgutils.get_or_insert_function(builder.module, _LEAD, "tinynet_lead")
+    builder.call(lead, [builder.ptrtoint(pointer, _I64) for pointer in (loop, place)])
+    return builder.icmp_signed("!=", builder.load(failed), _I64(0))
 
 
 def _external(module: ir.Module) -> ir.GlobalVariable:

@@ -1,5 +1,6 @@
 """Threads of the CPU kernels: how many, fork, other Python threads, the end, and what is kept on disk."""
 
+import ctypes
 import multiprocessing
 import os
 import subprocess
@@ -156,6 +157,34 @@ def test_an_error_in_a_thread_is_raised_by_the_caller(n):
     tn.threads(n)
     with pytest.raises(MemoryError, match="a CPU kernel found no memory"):
         ask_all_too_much(4, np.zeros(4))
+
+
+@kernel
+def deal(board):
+    return team.deal(board)
+
+
+TAKE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(team.addresses()["tinynet_take"])
+
+
+@pytest.mark.parametrize(
+    "tasks, threads, blocks",
+    [
+        (10, 3, [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]),
+        (2, 4, [[0], [1]]),
+        (7, 1, [[0, 1, 2, 3, 4, 5, 6]]),
+        (0, 5, [[]]),
+    ],
+)
+def test_a_thread_does_its_own_block_and_then_what_is_left(tasks, threads, blocks):
+    board = np.full(team.BOARD, 99)
+    board[team.TASKS], board[team.THREADS] = tasks, threads
+    assert deal(board.ctypes.data) == len(blocks)
+    for thread in reversed(range(len(blocks))):  # each stops before its last task, which the first then finds
+        assert [TAKE(board.ctypes.data, thread) for _ in blocks[thread][1:]] == blocks[thread][:-1]
+    left = [block[-1] for block in blocks if block]
+    assert [TAKE(board.ctypes.data, 0) for _ in left] == left
+    assert [TAKE(board.ctypes.data, thread) for thread in range(len(blocks))] == [-1] * len(blocks)
 
 
 @inner_kernel
