@@ -44,14 +44,15 @@ def set_thread_count(n: int) -> None:
 def shares_for(images: int, sums: int = 0) -> int:
     """Into how many shares to cut so many images for the threads; each share has so many sums of its own.
 
-    Four for each thread, so that one which is held up is helped by the others, as long as the sums, which
-    are added up in the end, stay within a megabyte. The number depends on sizes and threads alone, so the
-    order of summation and with it every bit of the result is always the same.
+    Up to four for each thread, so that one which is held up is helped by the others, as long as the sums,
+    which are added up in the end, stay within a megabyte. The number depends on sizes and threads alone, so
+    the order of summation and with it every bit of the result is always the same.
     """
     threads = thread_count()
     if threads == 1:
         return 1
-    return max(1, min(images, max(threads, min(4 * threads, (1 << 18) // max(sums, 1)))))
+    each = max(1, min(4, (1 << 18) // max(sums, 1) // threads))
+    return max(1, min(images, each * threads))
 
 
 def tasks_for(rows: int, numbers: int) -> int:

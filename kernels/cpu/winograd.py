@@ -93,13 +93,16 @@ def add_transformed_back(planes, sizes, grad):
 
 @inner_kernel
 def multiply_planes(
-    sizes, a, a_plane, a_row, a_step, depth, b, b_plane, out, out_plane, columns, blocks, add
+    sizes, a, a_plane, a_row, a_step, rows, depth, b, b_plane, out, out_plane, columns, blocks, add
 ):
-    """out[k] = a[k] @ b[k], or added to it, for all places k; ``a``, ``b`` and ``out`` are addresses."""
+    """out[k] = a[k] @ b[k], or added to it, for all places k and at least so many rows of a; ``a``, ``b`` and
+    ``out`` are addresses."""
     nothing = np.zeros(columns, f4)
     for k in range(sizes.places):
         for i in range(len(blocks)):
             column, row = blocks[i, 0], blocks[i, 4]
+            if row >= rows:  # the last block of a share may be half empty
+                continue
             to = out + 4 * (k * out_plane + row * columns + column)
             start, start_row = (to, columns) if add else (address_of(nothing), 0)
             call_tile(
@@ -159,9 +162,9 @@ def convolve_rows(t, x, u, start, y, where, loop, relu, sizes, head, blocks, sha
         for r in range(first, last):
             filled = map_input(x, r, padded, filled, v, (r - first) * sizes.columns, sizes, head)
         multiply_planes(
-            sizes, start_of(v), plane_of(tiles, channels), channels, 1, channels,
-            start_of(u), plane_of(channels, filters), start_of(m), plane_of(tiles, filters), filters, blocks,
-            False,
+            sizes, start_of(v), plane_of(tiles, channels), channels, 1, (last - first) * sizes.columns,
+            channels, start_of(u), plane_of(channels, filters), start_of(m), plane_of(tiles, filters),
+            filters, blocks, False,
         )  # fmt: skip
         for r in range(first, last):
             source = start_of(m) + 4 * (r - first) * sizes.columns * filters
@@ -272,7 +275,7 @@ def add_weight_grad(v, m, du, tiles, sizes, blocks):
     """dU += V^T @ dM, place by place, over the first tiles of the block."""
     channels, filters, room = sizes.channels, sizes.filters, sizes.per_block * sizes.columns
     multiply_planes(
-        sizes, start_of(v), plane_of(room, channels), 1, channels, tiles, start_of(m),
+        sizes, start_of(v), plane_of(room, channels), 1, channels, channels, tiles, start_of(m),
         plane_of(room, filters), start_of(du), plane_of(channels, filters), filters, blocks, True,
     )  # fmt: skip
 
@@ -283,8 +286,8 @@ def add_input_grad(v, m, u, first, last, padded_grad, grad_x, sizes, head, block
     channels, filters, tiles = sizes.channels, sizes.filters, sizes.per_block * sizes.columns
     plane, line = plane_of(tiles, channels), head[5]
     multiply_planes(
-        sizes, start_of(m), plane_of(tiles, filters), filters, 1, filters, start_of(u),
-        plane_of(filters, channels), start_of(v), plane, channels, blocks, False,
+        sizes, start_of(m), plane_of(tiles, filters), filters, 1, (last - first) * sizes.columns, filters,
+        start_of(u), plane_of(filters, channels), start_of(v), plane, channels, blocks, False,
     )  # fmt: skip
     for r in range(first, last):
         image, row = r // sizes.rows, r % sizes.rows
