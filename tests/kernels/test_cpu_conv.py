@@ -93,9 +93,11 @@ def test_bias_gradient_folds_any_number_of_rows(rows, features):
     close(cpu.bias_grad(g), g.astype(np.float64).sum(axis=0))
 
 
-def test_results_repeat_bit_for_bit_and_hold_for_one_and_two_threads():
+@pytest.mark.parametrize("side, channels", [(12, (5, 20)), (12, (32, 32)), (6, (32, 32))])
+def test_results_repeat_bit_for_bit_and_hold_for_one_and_two_threads(side, channels):
+    """By direct sums, and by Winograd's in tiles of 4 x 4 and of 2 x 2."""
     rng, window = np.random.default_rng(0), Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
-    x, g = (rng.standard_normal((9, 12, 12, c)).astype(np.float32) for c in (5, 20))
+    x, g = (rng.standard_normal((9, side, side, c)).astype(np.float32) for c in channels)
     before = tn.threads()
     try:
         for threads in sorted({1, before}):
