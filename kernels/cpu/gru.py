@@ -12,11 +12,14 @@ from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
+    copy,
     is_plain,
     outside_in_line,
     place,
-    project,
     project_grad,
+    read,
+    rows_of,
+    stacked,
     state_weight_grad,
     steps_in_line,
     tiles,
@@ -40,40 +43,50 @@ def gru(
     """Gated recurrent unit (Cho et al. 2014), gates r z n, the reset gate after the product."""
     if not is_plain(x, w_ih, w_hh, bias_ih, bias_hh, h0):
         return arrays.gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
-    steps, columns = x.shape[1], w_ih.shape[1]
+    steps = x.shape[1]
     hs, gates = np.empty((steps, *h0.shape), f4), np.empty((steps, len(h0), 4 * h0.shape[1]), f4)
     _gru(
-        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias_ih), contiguous(bias_hh), contiguous(h0),
-        np.empty((steps, len(x), columns), f4), gates, hs, weight_in_line(w_hh), *tiles(len(x), columns),
+        *steps_in_line(x), stacked(w_ih, w_hh), contiguous(bias_ih), contiguous(bias_hh), contiguous(h0),
+        h0.any(), gates, hs, *tiles(len(x), w_ih.shape[1]),
     )  # fmt: skip
     return hs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
 @kernel
-def _gru(x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands):
+def _gru(x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands):
     share(
         bands, gru_walk,
-        (x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands),
+        (x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands),
     )  # fmt: skip
 
 
 @kernel
-def gru_walk(
-    band, x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands,
-):  # fmt: skip
-    """Gates and states of one band of samples, step by step."""
+def gru_walk(band, x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands):
+    """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
-    units, columns = hs.shape[2], len(bias_hh)
-    product, h, before = np.empty((j - i, columns), f4), h0, address_of(h0) + 4 * i * units
+    units, (wide, columns) = hs.shape[2], weight.shape
+    features = wide - units
+    rows, inputs, product = (
+        rows_of(h0, i, j, features),
+        np.empty((j - i, columns), f4),
+        np.empty((j - i, columns), f4),
+    )
+    at, below = address_of(rows), address_of(weight) + 4 * features * columns
     for t in range(len(hs)):
-        project(x, sample, step, w_ih, bias_ih, inputs, t, i, j, height, table)
+        read(x, i * sample + t * step, sample, features, rows)
         add_product(
-            before, units, w_hh, address_of(bias_hh), 0, address_of(product), columns, j - i, height, table
-        )
+            at, wide, features, address_of(weight), address_of(bias_ih), 0, address_of(inputs), columns,
+            j - i, height, table,
+        )  # fmt: skip
+        add_product(
+            at + 4 * features, wide, units if t or begun else 0, below, address_of(bias_hh), 0,
+            address_of(product), columns, j - i, height, table,
+        )  # fmt: skip
         for n in range(i, j):
-            _gru_gates(inputs[t, n], product[n - i], gates[t, n])
-            _gru_state(gates[t, n], h[n], hs[t, n])
-        h, before = hs[t], place(hs, t, i)
+            h = rows[n - i, features:]
+            _gru_gates(inputs[n - i], product[n - i], gates[t, n])
+            _gru_state(gates[t, n], h, hs[t, n])
+            copy(hs[t, n], h)
 
 
 @kernel
@@ -146,8 +159,9 @@ def gru_walk_back(
             at = n * sample + (t - 1) * step
             _pass_by(gates[t, n], grad_h[n], outside[at : at + units] if t else nothing)
         add_product(
-            place(grad_states, t, i), 3 * units, weight, some, units, some, units, j - i, height, table
-        )
+            place(grad_states, t, i), 3 * units, 3 * units, address_of(weight), some, units, some, units,
+            j - i, height, table,
+        )  # fmt: skip
 
 
 @kernel

@@ -11,11 +11,14 @@ from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
+    copy,
     is_plain,
     outside_in_line,
     place,
-    project,
     project_grad,
+    read,
+    rows_of,
+    stacked,
     state_weight_grad,
     steps_in_line,
     tiles,
@@ -38,34 +41,38 @@ def lstm(
     gates = np.empty((steps, len(x), columns), f4)
     hs, cs = np.empty((steps, *h0.shape), f4), np.empty((steps, *c0.shape), f4)
     _lstm(
-        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias), contiguous(h0), contiguous(c0), gates, hs,
-        cs, weight_in_line(w_hh), *tiles(len(x), columns),
+        *steps_in_line(x), stacked(w_ih, w_hh), contiguous(bias), contiguous(h0), h0.any(), contiguous(c0),
+        gates, hs, cs, *tiles(len(x), columns),
     )  # fmt: skip
     return hs.swapaxes(0, 1), cs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
 @kernel
-def _lstm(x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
+def _lstm(x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands):
     share(
         bands, lstm_walk,
-        (x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands),
+        (x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands),
     )  # fmt: skip
 
 
 @kernel
-def lstm_walk(band, x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
-    """Gates and states of one band of samples, step by step."""
+def lstm_walk(band, x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands):
+    """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
-    units, columns = hs.shape[2], gates.shape[2]
-    h, c = address_of(h0) + 4 * i * units, c0
+    wide, columns = weight.shape
+    features, c = wide - hs.shape[2], c0
+    rows = rows_of(h0, i, j, features)
     for t in range(len(hs)):
-        project(x, sample, step, w_ih, bias, gates, t, i, j, height, table)
-        some = place(gates, t, i)
-        add_product(h, units, w_hh, some, columns, some, columns, j - i, height, table)
+        read(x, i * sample + t * step, sample, features, rows)
+        add_product(
+            address_of(rows), wide, wide if t or begun else features, address_of(weight), address_of(bias), 0,
+            place(gates, t, i), columns, j - i, height, table,
+        )  # fmt: skip
         for n in range(i, j):
             _lstm_gates(gates[t, n])
             _lstm_state(gates[t, n], c[n], cs[t, n], hs[t, n])
-        h, c = place(hs, t, i), cs[t]
+            copy(hs[t, n], rows[n - i, features:])
+        c = cs[t]
 
 
 @kernel
@@ -139,17 +146,9 @@ def lstm_walk_back(
             _forget(gates[t, n], grad_cs[at : at + units] if t else nothing, grad_c[n])
         start = address_of(grad_hs) + 4 * (i * h_sample + (t - 1) * h_step) if t else address_of(nothing)
         add_product(
-            place(grad, t, i),
-            4 * units,
-            weight,
-            start,
-            h_sample if t else 0,
-            some,
-            units,
-            j - i,
-            height,
-            table,
-        )
+            place(grad, t, i), 4 * units, 4 * units, address_of(weight), start, h_sample if t else 0, some,
+            units, j - i, height, table,
+        )  # fmt: skip
 
 
 @kernel
