@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.matmul import bias_grad
 from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
@@ -60,17 +60,14 @@ def _gru(x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def gru_walk(band, x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands):
     """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
     units, (wide, columns) = hs.shape[2], weight.shape
     features = wide - units
-    rows, inputs, product = (
-        rows_of(h0, i, j, features),
-        np.empty((j - i, columns), f4),
-        np.empty((j - i, columns), f4),
-    )
+    rows, sums = rows_of(h0, i, j, features), np.empty((2, j - i, columns), f4)
+    inputs, product = sums[0], sums[1]
     at, below = address_of(rows), address_of(weight) + 4 * features * columns
     for t in range(len(hs)):
         read(x, i * sample + t * step, sample, features, rows)
@@ -89,7 +86,7 @@ def gru_walk(band, x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, 
             copy(hs[t, n], h)
 
 
-@kernel
+@inner_kernel
 def _gru_gates(inputs, product, gates):
     """r, z, the candidate n and, behind it, what the reset gate was multiplied with."""
     units = len(gates) // 4
@@ -103,7 +100,7 @@ def _gru_gates(inputs, product, gates):
         n[u] = tanh(x_n[u] + r[u] * p_n[u])
 
 
-@kernel
+@inner_kernel
 def _gru_state(gates, h_before, h):
     units = len(h)
     z, n = gates[units : 2 * units], gates[2 * units : 3 * units]
@@ -142,7 +139,7 @@ def _gru_backward(
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def gru_walk_back(
     band, outside, sample, step, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, height, table,
     bands,
@@ -164,7 +161,7 @@ def gru_walk_back(
         )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _gru_gate_grads(gates, h_before, grad_h, grad):
     units = len(grad_h)
     r, z, n, h_n = gates[:units], gates[units : 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -177,7 +174,7 @@ def _gru_gate_grads(gates, h_before, grad_h, grad):
         grad_z[u] = grad_h[u] * (h_before[u] - n[u]) * z[u] * (f4(1) - z[u])
 
 
-@kernel
+@inner_kernel
 def _gru_state_grads(gates, grad_inputs, grad_states):
     units = len(gates) // 4
     for u in range(2 * units):
@@ -186,7 +183,7 @@ def _gru_state_grads(gates, grad_inputs, grad_states):
         grad_states[2 * units + u] = grad_inputs[2 * units + u] * gates[u]
 
 
-@kernel
+@inner_kernel
 def _pass_by(gates, grad_h, outside):
     """What reaches the state before past all products, by the update gate and from outside."""
     units = len(grad_h)

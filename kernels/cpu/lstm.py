@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
@@ -55,7 +55,7 @@ def _lstm(x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, t
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def lstm_walk(band, x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands):
     """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
@@ -75,7 +75,7 @@ def lstm_walk(band, x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs,
         c = cs[t]
 
 
-@kernel
+@inner_kernel
 def _lstm_gates(gates):
     units = len(gates) // 4
     i_f, g, o = gates[: 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -87,7 +87,7 @@ def _lstm_gates(gates):
         o[u] = sigmoid(o[u])
 
 
-@kernel
+@inner_kernel
 def _lstm_state(gates, c_before, c, h):
     units = len(h)
     i, f, g, o = gates[:units], gates[units : 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -128,7 +128,7 @@ def _lstm_backward(
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def lstm_walk_back(
     band, grad_hs, h_sample, h_step, grad_cs, c_sample, c_step, gates, c0, cs, grad, grad_h, grad_c,
     weight, height, table, bands,
@@ -151,7 +151,7 @@ def lstm_walk_back(
         )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _lstm_output_grad(gates, c, grad_h, grad_c, grad):
     """Through h = o * tanh(c): the gradient of o, and more for c."""
     units = len(c)
@@ -165,7 +165,7 @@ def _lstm_output_grad(gates, c, grad_h, grad_c, grad):
         grad_o[u] = grad_h[u] * tanh_c[u] * o[u] * (f4(1) - o[u])
 
 
-@kernel
+@inner_kernel
 def _lstm_state_grad(gates, c_before, grad_c, grad):
     """Through c = f * c_before + i * g: the gradients of i, f and g."""
     units = len(c_before)
@@ -179,7 +179,7 @@ def _lstm_state_grad(gates, c_before, grad_c, grad):
         grad_g[u] = grad_c[u] * i[u] * (f4(1) - g[u] * g[u])
 
 
-@kernel
+@inner_kernel
 def _forget(gates, outside, grad_c):
     """From the gradient of c to that of c_before."""
     units = len(grad_c)

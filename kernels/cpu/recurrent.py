@@ -88,14 +88,6 @@ def _tiles(samples: int, columns: int, threads: int) -> tuple[int, np.ndarray, i
     return height, table, min(max(threads, samples // BAND), -(-samples // height))
 
 
-def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty array that begins where a line of the cache does, so that no register is cut by two lines."""
-    size = math.prod(shape)
-    line = np.empty(size + SLACK, f4)
-    first = -line.ctypes.data // 4 % 16
-    return line[first : first + size].reshape(shape)
-
-
 # --- after the walk ---
 
 
@@ -141,7 +133,7 @@ def state_weight_grad(h0: np.ndarray, hs: np.ndarray, grad: np.ndarray) -> np.nd
 # --- inside the walk ---
 
 
-@kernel
+@inner_kernel
 def band_of(band, bands, height, samples):
     """First and last sample of a band: whole tiles, as equally many as can be."""
     whole = (samples + height - 1) // height
@@ -170,13 +162,13 @@ def copy(source, target):
         target[k] = source[k]
 
 
-@kernel
+@inner_kernel
 def place(steps, t, n):
     """Address of the numbers of step t and sample n, of ``steps`` (T, N, F)."""
     return address_of(steps) + 4 * (t * steps.shape[1] + n) * steps.shape[2]
 
 
-@kernel
+@inner_kernel
 def add_product(a, a_row, depth, weight, start, start_row, out, columns, samples, height, table):
     """out = start + a @ weight for a band of samples; all four are addresses, and start may be out."""
     for k in range(len(table)):
@@ -199,7 +191,7 @@ def rnn(
         hs = arrays.rnn(x, w_ih, w_hh, bias, h0, activation)
         return hs[:, -1:] if last else hs
     samples, steps, _ = x.shape
-    hs = aligned((1 if last else steps, *h0.shape))
+    hs = np.empty((1 if last else steps, *h0.shape), f4)
     _rnn(
         *steps_in_line(x), stacked(w_ih, w_hh), contiguous(bias), contiguous(h0), h0.any(), steps, hs,
         activation == "relu", *tiles(samples, h0.shape[1]),
@@ -215,7 +207,7 @@ def _rnn(x, sample, step, weight, bias, h0, begun, steps, hs, relu, height, tabl
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def rnn_walk(band, x, sample, step, weight, bias, h0, begun, steps, hs, relu, height, table, bands):
     """The states of one band of samples, step by step; ``hs`` may have room for one step only.
 
@@ -237,7 +229,7 @@ def rnn_walk(band, x, sample, step, weight, bias, h0, begun, steps, hs, relu, he
             copy(hs[kept, n], rows[n - i, features:])
 
 
-@kernel
+@inner_kernel
 def _activate(h, relu):
     if relu:
         for u in range(len(h)):
@@ -254,9 +246,8 @@ def rnn_backward(
     """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0."""
     if not is_plain(x, grad_hs, w_ih, w_hh, h0, hs):
         return arrays.rnn_backward(all_steps(grad_hs, hs), x, w_ih, w_hh, h0, hs, activation, needs)
-    hs = time_major(hs)
-    grad, grad_h = aligned(hs.shape), aligned(h0.shape)
-    grad_h[:] = grad_hs[:, -1]
+    hs, grad_h = time_major(hs), grad_hs[:, -1].copy()
+    grad = np.empty(hs.shape, f4)
     _rnn_backward(
         *outside_in_line(grad_hs, len(hs)), hs, grad, grad_h, weight_in_line(w_hh.T), activation == "relu",
         needs[4], *tiles(*h0.shape),
@@ -273,7 +264,7 @@ def _rnn_backward(outside, sample, step, hs, grad, grad_h, weight, relu, to_h0, 
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def rnn_walk_back(band, outside, sample, step, hs, grad, grad_h, weight, relu, to_h0, height, table, bands):
     """From the gradients of the states to those before the activation, for one band of samples."""
     i, j = band_of(band, bands, height, hs.shape[1])
@@ -289,7 +280,7 @@ def rnn_walk_back(band, outside, sample, step, hs, grad, grad_h, weight, relu, t
             )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _activate_grad(grad_h, h, grad, relu):
     for u in range(len(grad)):
         grad[u] = grad_h[u] * (f4(h[u] > 0) if relu else f4(1) - h[u] * h[u])
