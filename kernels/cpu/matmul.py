@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from tinynet.kernels import arrays
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
@@ -67,13 +67,6 @@ def upright(matrix):
     if flags.f_contiguous and not flags.c_contiguous:
         return contiguous(matrix.T), True
     return contiguous(matrix), False
-
-
-def in_line(matrix):
-    """The numbers of a matrix in one line, and the distances there between neighbouring rows and columns."""
-    numbers, turned = upright(matrix)
-    row, column = (1, len(matrix)) if turned else (matrix.shape[1], 1)
-    return numbers.reshape(-1), row, column
 
 
 @functools.lru_cache(maxsize=512)
@@ -153,7 +146,7 @@ def _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, bl
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def multiply_part(
     part, a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu
 ):  # fmt: skip
@@ -179,7 +172,7 @@ def multiply_part(
             )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def multiply_tiles(
     a, a_row, a_step, b, b_step, start, start_row, out, out_row, rows, height, block, steps, relu
 ):  # fmt: skip
@@ -192,7 +185,7 @@ def multiply_tiles(
         )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def pack(b, origin, b_step, b_column, steps, columns, panel, panel_step):
     """panel[k * panel_step + j] = b[origin + k * b_step + j * b_column] for k in steps, j in columns."""
     squares = LANES if b_column != 1 else 1 << 40

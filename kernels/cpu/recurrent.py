@@ -20,7 +20,7 @@ import numpy as np
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import tanh
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.matmul import in_line, matmul, multiply_tiles, pack, product, tile_blocks
+from tinynet.kernels.cpu.matmul import matmul, multiply_tiles, product, tile_blocks
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.steps import all_steps
@@ -64,8 +64,7 @@ def outside_in_line(grad: np.ndarray, steps: int) -> tuple[np.ndarray, int, int]
 def weight_in_line(weight: np.ndarray) -> np.ndarray:
     """The rows of ``weight`` one after the other, and room for a last tile that reads too far."""
     line = np.zeros(weight.size + SLACK, f4)
-    numbers, step, column = in_line(weight)
-    pack(numbers, 0, step, column, *weight.shape, line, weight.shape[1])
+    line[: weight.size].reshape(weight.shape)[...] = weight
     return line
 
 
