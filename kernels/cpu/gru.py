@@ -12,12 +12,12 @@ from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
-    copy,
     is_plain,
     outside_in_line,
     place,
     project_grad,
     read,
+    remember,
     rows_of,
     stacked,
     state_weight_grad,
@@ -80,10 +80,9 @@ def gru_walk(band, x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, 
             address_of(product), columns, j - i, height, table,
         )  # fmt: skip
         for n in range(i, j):
-            h = rows[n - i, features:]
             _gru_gates(inputs[n - i], product[n - i], gates[t, n])
-            _gru_state(gates[t, n], h, hs[t, n])
-            copy(hs[t, n], h)
+            _gru_state(gates[t, n], rows[n - i, features:], hs[t, n])
+            remember(hs[t, n], rows[n - i])
 
 
 @inner_kernel

@@ -11,12 +11,12 @@ from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
     band_of,
-    copy,
     is_plain,
     outside_in_line,
     place,
     project_grad,
     read,
+    remember,
     rows_of,
     stacked,
     state_weight_grad,
@@ -71,7 +71,7 @@ def lstm_walk(band, x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs,
         for n in range(i, j):
             _lstm_gates(gates[t, n])
             _lstm_state(gates[t, n], c[n], cs[t, n], hs[t, n])
-            copy(hs[t, n], rows[n - i, features:])
+            remember(hs[t, n], rows[n - i])
         c = cs[t]
 
 

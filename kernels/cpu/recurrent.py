@@ -16,6 +16,9 @@ import functools
 import math
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import tanh
@@ -144,7 +147,7 @@ def rows_of(h0, i, j, features):
     """The rows [x_t | h_(t-1)] of samples i to j before the first step; x is still to come."""
     rows = np.empty((j - i, features + h0.shape[1]), f4)
     for n in range(i, j):
-        copy(h0[n], rows[n - i, features:])
+        remember(h0[n], rows[n - i])
     return rows
 
 
@@ -152,13 +155,25 @@ def rows_of(h0, i, j, features):
 def read(x, at, sample, features, rows):
     """Begin each row with the numbers of x of this step: those of the first sample are at ``at``."""
     for n in range(len(rows)):
-        copy(x[at + n * sample : at + n * sample + features], rows[n])
+        copy(address_of(x) + 4 * (at + n * sample), address_of(rows[n]), features)
 
 
 @inner_kernel
-def copy(source, target):
-    for k in range(len(source)):
-        target[k] = source[k]
+def remember(h, row):
+    """Put the state at the end of its row."""
+    copy(address_of(h), address_of(row) + 4 * (len(row) - len(h)), len(h))
+
+
+@intrinsic
+def copy(typingctx, source, target, count):
+    """Copy so many floats from one address to another."""
+
+    def codegen(context, builder, signature, values):
+        source, target = (builder.inttoptr(v, ir.FloatType().as_pointer()) for v in values[:2])
+        cgutils.raw_memcpy(builder, target, source, values[2], 4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
 
 
 @inner_kernel
@@ -225,7 +240,7 @@ def rnn_walk(band, x, sample, step, weight, bias, h0, begun, steps, hs, relu, he
         )  # fmt: skip
         _activate(hs[kept, i:j].reshape(-1), relu)
         for n in range(i, j):
-            copy(hs[kept, n], rows[n - i, features:])
+            remember(hs[kept, n], rows[n - i])
 
 
 @inner_kernel
