@@ -21,7 +21,7 @@ from tinynet.kernels.batches import gather, gather_warped
 from tinynet.kernels.geometry import Window
 from tinynet.kernels.products import precision
 from tinynet.kernels.rooms import block_of, room, room_of, use
-from tinynet.kernels.steps import steps_for
+from tinynet.kernels.steps import steps_for, takes_last_alone
 
 Array = Any
 Arrays = Sequence[Any]  # one array for each parameter
@@ -189,12 +189,18 @@ def layer_norm_backward(
 # --- recurrent layers: x (N, T, F), h (N, U); gates side by side along the last axis ---
 
 
-def rnn(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: str) -> Array:
-    """h_t = act(x_t @ w_ih + h_(t-1) @ w_hh + bias), act "tanh" or "relu"; returns all h (N, T, U).
+def rnn(
+    x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: str, last: bool = False
+) -> Array:
+    """h_t = act(x_t @ w_ih + h_(t-1) @ w_hh + bias), act "tanh" or "relu".
 
-    w_ih (F, U), w_hh (U, U), bias (U,), h0 (N, U).
+    w_ih (F, U), w_hh (U, U), bias (U,), h0 (N, U). Returns all h (N, T, U), or the ``last`` alone (N, 1, U).
     """
-    return room_of(x).rnn(x, w_ih, w_hh, bias, h0, activation)
+    room = room_of(x)
+    if last and takes_last_alone(room):
+        return room.rnn(x, w_ih, w_hh, bias, h0, activation, last)
+    hs = room.rnn(x, w_ih, w_hh, bias, h0, activation)
+    return hs[:, -1:] if last else hs
 
 
 def rnn_backward(

@@ -12,7 +12,12 @@ Array = Any
 
 def steps_for(room: ModuleType, grad: Array, states: Array) -> Array:
     """``grad`` (N, T, U) or (N, 1, U), in the form that the room takes: only some take the short one."""
-    return grad if getattr(room, "TAKES_LAST_ALONE", False) else all_steps(grad, states)
+    return grad if takes_last_alone(room) else all_steps(grad, states)
+
+
+def takes_last_alone(room: ModuleType) -> bool:
+    """Whether the room can make do with the last state alone, and with its gradient."""
+    return getattr(room, "TAKES_LAST_ALONE", False)
 
 
 def all_steps(grad: Array, states: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.matmul import bias_grad
 from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
@@ -15,8 +15,11 @@ from tinynet.kernels.cpu.recurrent import (
     is_plain,
     outside_in_line,
     place,
-    project,
     project_grad,
+    read,
+    remember,
+    rows_of,
+    stacked,
     state_weight_grad,
     steps_in_line,
     tiles,
@@ -40,43 +43,49 @@ def gru(
     """Gated recurrent unit (Cho et al. 2014), gates r z n, the reset gate after the product."""
     if not is_plain(x, w_ih, w_hh, bias_ih, bias_hh, h0):
         return arrays.gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
-    steps, columns = x.shape[1], w_ih.shape[1]
+    steps = x.shape[1]
     hs, gates = np.empty((steps, *h0.shape), f4), np.empty((steps, len(h0), 4 * h0.shape[1]), f4)
     _gru(
-        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias_ih), contiguous(bias_hh), contiguous(h0),
-        np.empty((steps, len(x), columns), f4), gates, hs, weight_in_line(w_hh), *tiles(len(x), columns),
+        *steps_in_line(x), stacked(w_ih, w_hh), contiguous(bias_ih), contiguous(bias_hh), contiguous(h0),
+        h0.any(), gates, hs, *tiles(len(x), w_ih.shape[1]),
     )  # fmt: skip
     return hs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
 @kernel
-def _gru(x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands):
+def _gru(x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands):
     share(
         bands, gru_walk,
-        (x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands),
+        (x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands),
     )  # fmt: skip
 
 
-@kernel
-def gru_walk(
-    band, x, sample, step, w_ih, bias_ih, bias_hh, h0, inputs, gates, hs, w_hh, height, table, bands,
-):  # fmt: skip
-    """Gates and states of one band of samples, step by step."""
+@inner_kernel
+def gru_walk(band, x, sample, step, weight, bias_ih, bias_hh, h0, begun, gates, hs, height, table, bands):
+    """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
-    units, columns = hs.shape[2], len(bias_hh)
-    product, h, before = np.empty((j - i, columns), f4), h0, address_of(h0) + 4 * i * units
+    units, (wide, columns) = hs.shape[2], weight.shape
+    features = wide - units
+    rows, sums = rows_of(h0, i, j, features), np.empty((2, j - i, columns), f4)
+    inputs, product = sums[0], sums[1]
+    at, below = address_of(rows), address_of(weight) + 4 * features * columns
     for t in range(len(hs)):
-        project(x, sample, step, w_ih, bias_ih, inputs, t, i, j, height, table)
+        read(x, i * sample + t * step, sample, features, rows)
         add_product(
-            before, units, w_hh, address_of(bias_hh), 0, address_of(product), columns, j - i, height, table
-        )
+            at, wide, features, address_of(weight), address_of(bias_ih), 0, address_of(inputs), columns,
+            j - i, height, table,
+        )  # fmt: skip
+        add_product(
+            at + 4 * features, wide, units if t or begun else 0, below, address_of(bias_hh), 0,
+            address_of(product), columns, j - i, height, table,
+        )  # fmt: skip
         for n in range(i, j):
-            _gru_gates(inputs[t, n], product[n - i], gates[t, n])
-            _gru_state(gates[t, n], h[n], hs[t, n])
-        h, before = hs[t], place(hs, t, i)
+            _gru_gates(inputs[n - i], product[n - i], gates[t, n])
+            _gru_state(gates[t, n], rows[n - i, features:], hs[t, n])
+            remember(hs[t, n], rows[n - i])
 
 
-@kernel
+@inner_kernel
 def _gru_gates(inputs, product, gates):
     """r, z, the candidate n and, behind it, what the reset gate was multiplied with."""
     units = len(gates) // 4
@@ -90,7 +99,7 @@ def _gru_gates(inputs, product, gates):
         n[u] = tanh(x_n[u] + r[u] * p_n[u])
 
 
-@kernel
+@inner_kernel
 def _gru_state(gates, h_before, h):
     units = len(h)
     z, n = gates[units : 2 * units], gates[2 * units : 3 * units]
@@ -129,7 +138,7 @@ def _gru_backward(
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def gru_walk_back(
     band, outside, sample, step, gates, h0, hs, grad_inputs, grad_states, grad_h, weight, height, table,
     bands,
@@ -146,11 +155,12 @@ def gru_walk_back(
             at = n * sample + (t - 1) * step
             _pass_by(gates[t, n], grad_h[n], outside[at : at + units] if t else nothing)
         add_product(
-            place(grad_states, t, i), 3 * units, weight, some, units, some, units, j - i, height, table
-        )
+            place(grad_states, t, i), 3 * units, 3 * units, address_of(weight), some, units, some, units,
+            j - i, height, table,
+        )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _gru_gate_grads(gates, h_before, grad_h, grad):
     units = len(grad_h)
     r, z, n, h_n = gates[:units], gates[units : 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -163,7 +173,7 @@ def _gru_gate_grads(gates, h_before, grad_h, grad):
         grad_z[u] = grad_h[u] * (h_before[u] - n[u]) * z[u] * (f4(1) - z[u])
 
 
-@kernel
+@inner_kernel
 def _gru_state_grads(gates, grad_inputs, grad_states):
     units = len(gates) // 4
     for u in range(2 * units):
@@ -172,7 +182,7 @@ def _gru_state_grads(gates, grad_inputs, grad_states):
         grad_states[2 * units + u] = grad_inputs[2 * units + u] * gates[u]
 
 
-@kernel
+@inner_kernel
 def _pass_by(gates, grad_h, outside):
     """What reaches the state before past all products, by the update gate and from outside."""
     units = len(grad_h)

@@ -6,17 +6,21 @@ disk.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import hashlib
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
 import numba.core.ccallback
 import numpy as np
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
 _said: set[str] = set()
@@ -79,7 +83,9 @@ def cache_folder() -> Path | None:
 
 
 def _compiled(function: Callable, fastmath: set[str] = _FASTMATH, **options: Any) -> Any:
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **options)(function)
+    options |= {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(**options)(function)
+    dispatcher.__class__ = _Kernel
     _ignore_literals(dispatcher)
     try:
         dispatcher.enable_caching()
@@ -87,6 +93,24 @@ def _compiled(function: Callable, fastmath: set[str] = _FASTMATH, **options: Any
     except (RuntimeError, OSError) as error:  # Numba found no folder it can write to
         _warn_no_cache(error)
     return dispatcher
+
+
+class _Kernel(CPUDispatcher):
+    def compile(self, signature: Any) -> Any:
+        with _without_collection():
+            return super().compile(signature)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """The compiler makes objects by the million; to search them for cycles took a tenth of its time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _ignore_literals(dispatcher: Any) -> None:
@@ -106,16 +130,33 @@ def kernel(function: Callable) -> Any:
 
 
 def inner_kernel(function: Callable) -> Any:
-    """For what only other kernels call: without the way in from Python it compiles in two thirds of the time.
+    """For what only other kernels call, quicker to compile still: it has no way in from Python.
 
     A call from Python raises :class:`TypeError`.
     """
-    dispatcher = _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _inner(function)
+
+
+def exact_kernel(function: Callable) -> Any:
+    """For formulas that lean on rounding: terms keep the order written. Becomes part of its caller."""
+    return _inner(function, fastmath={"contract"}, forceinline=True)
+
+
+def optimise_in_caller(body: Any) -> None:
+    """Leave it to the only caller of an inner kernel to optimise it, so that this is done once."""
+    _bodies.add(body.py_func)
+
+
+_bodies: set[Callable] = set()
+
+
+def _inner(function: Callable, **options: Any) -> Any:
+    dispatcher = _compiled(function, no_cpython_wrapper=True, pipeline_class=_InnerCompiler, **options)
     dispatcher.__class__ = _Inner
     return dispatcher
 
 
-class _Inner(CPUDispatcher):
+class _Inner(_Kernel):
     def __call__(self, *args: Any, **named: Any) -> Any:
         name = self.py_func.__name__
         raise TypeError(
@@ -123,9 +164,38 @@ class _Inner(CPUDispatcher):
         )
 
 
-def exact_kernel(function: Callable) -> Any:
-    """For formulas that lean on rounding: terms keep the order written. Becomes part of its caller."""
-    return _compiled(function, fastmath={"contract"}, forceinline=True)
+class _InnerCompiler(Compiler):
+    """Numba's compiler, up to LLVM's instructions: what calls them makes machine code of them."""
+
+    def define_pipelines(self) -> Any:
+        state, function = self.state, self.state.func_id
+        state.library = _Instructions(state.targetctx.codegen(), function.func_qualname)
+        state.library.are_final = function.func not in _bodies
+        return super().define_pipelines()
+
+
+class _Instructions(JITCodeLibrary):
+    """A function's instructions, to be linked into its callers."""
+
+    are_final: bool
+
+    @property
+    def codegen(self) -> Any:
+        return self
+
+    def set_env(self, name: str, env: Any) -> None:
+        """Numba would write to machine code here."""
+
+    def _optimize_final_module(self) -> None:
+        if self.are_final:
+            super()._optimize_final_module()
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def serialize_using_object_code(self) -> Any:
+        return self.serialize_using_bitcode()
 
 
 def compiled_callback(function: Callable, signature: Any) -> Any:
@@ -136,7 +206,8 @@ def compiled_callback(function: Callable, signature: Any) -> Any:
         callback._cache = _Cache(callback._cache)
     except (RuntimeError, OSError) as error:
         _warn_no_cache(error)
-    callback.compile()
+    with _without_collection():
+        callback.compile()
     return callback
 
 

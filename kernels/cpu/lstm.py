@@ -6,7 +6,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import sigmoid, tanh
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.recurrent import (
     add_product,
@@ -14,8 +14,11 @@ from tinynet.kernels.cpu.recurrent import (
     is_plain,
     outside_in_line,
     place,
-    project,
     project_grad,
+    read,
+    remember,
+    rows_of,
+    stacked,
     state_weight_grad,
     steps_in_line,
     tiles,
@@ -38,37 +41,41 @@ def lstm(
     gates = np.empty((steps, len(x), columns), f4)
     hs, cs = np.empty((steps, *h0.shape), f4), np.empty((steps, *c0.shape), f4)
     _lstm(
-        *steps_in_line(x), weight_in_line(w_ih), contiguous(bias), contiguous(h0), contiguous(c0), gates, hs,
-        cs, weight_in_line(w_hh), *tiles(len(x), columns),
+        *steps_in_line(x), stacked(w_ih, w_hh), contiguous(bias), contiguous(h0), h0.any(), contiguous(c0),
+        gates, hs, cs, *tiles(len(x), columns),
     )  # fmt: skip
     return hs.swapaxes(0, 1), cs.swapaxes(0, 1), gates.swapaxes(0, 1)
 
 
 @kernel
-def _lstm(x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
+def _lstm(x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands):
     share(
         bands, lstm_walk,
-        (x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands),
+        (x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands),
     )  # fmt: skip
 
 
-@kernel
-def lstm_walk(band, x, sample, step, w_ih, bias, h0, c0, gates, hs, cs, w_hh, height, table, bands):
-    """Gates and states of one band of samples, step by step."""
+@inner_kernel
+def lstm_walk(band, x, sample, step, weight, bias, h0, begun, c0, gates, hs, cs, height, table, bands):
+    """Gates and states of one band of samples, step by step; ``begun`` as in rnn_walk."""
     i, j = band_of(band, bands, height, len(h0))
-    units, columns = hs.shape[2], gates.shape[2]
-    h, c = address_of(h0) + 4 * i * units, c0
+    wide, columns = weight.shape
+    features, c = wide - hs.shape[2], c0
+    rows = rows_of(h0, i, j, features)
     for t in range(len(hs)):
-        project(x, sample, step, w_ih, bias, gates, t, i, j, height, table)
-        some = place(gates, t, i)
-        add_product(h, units, w_hh, some, columns, some, columns, j - i, height, table)
+        read(x, i * sample + t * step, sample, features, rows)
+        add_product(
+            address_of(rows), wide, wide if t or begun else features, address_of(weight), address_of(bias), 0,
+            place(gates, t, i), columns, j - i, height, table,
+        )  # fmt: skip
         for n in range(i, j):
             _lstm_gates(gates[t, n])
             _lstm_state(gates[t, n], c[n], cs[t, n], hs[t, n])
-        h, c = place(hs, t, i), cs[t]
+            remember(hs[t, n], rows[n - i])
+        c = cs[t]
 
 
-@kernel
+@inner_kernel
 def _lstm_gates(gates):
     units = len(gates) // 4
     i_f, g, o = gates[: 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -80,7 +87,7 @@ def _lstm_gates(gates):
         o[u] = sigmoid(o[u])
 
 
-@kernel
+@inner_kernel
 def _lstm_state(gates, c_before, c, h):
     units = len(h)
     i, f, g, o = gates[:units], gates[units : 2 * units], gates[2 * units : 3 * units], gates[3 * units :]
@@ -121,7 +128,7 @@ def _lstm_backward(
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def lstm_walk_back(
     band, grad_hs, h_sample, h_step, grad_cs, c_sample, c_step, gates, c0, cs, grad, grad_h, grad_c,
     weight, height, table, bands,
@@ -139,20 +146,12 @@ def lstm_walk_back(
             _forget(gates[t, n], grad_cs[at : at + units] if t else nothing, grad_c[n])
         start = address_of(grad_hs) + 4 * (i * h_sample + (t - 1) * h_step) if t else address_of(nothing)
         add_product(
-            place(grad, t, i),
-            4 * units,
-            weight,
-            start,
-            h_sample if t else 0,
-            some,
-            units,
-            j - i,
-            height,
-            table,
-        )
+            place(grad, t, i), 4 * units, 4 * units, address_of(weight), start, h_sample if t else 0, some,
+            units, j - i, height, table,
+        )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def _lstm_output_grad(gates, c, grad_h, grad_c, grad):
     """Through h = o * tanh(c): the gradient of o, and more for c."""
     units = len(c)
@@ -166,7 +165,7 @@ def _lstm_output_grad(gates, c, grad_h, grad_c, grad):
         grad_o[u] = grad_h[u] * tanh_c[u] * o[u] * (f4(1) - o[u])
 
 
-@kernel
+@inner_kernel
 def _lstm_state_grad(gates, c_before, grad_c, grad):
     """Through c = f * c_before + i * g: the gradients of i, f and g."""
     units = len(c_before)
@@ -180,7 +179,7 @@ def _lstm_state_grad(gates, c_before, grad_c, grad):
         grad_g[u] = grad_c[u] * i[u] * (f4(1) - g[u] * g[u])
 
 
-@kernel
+@inner_kernel
 def _forget(gates, outside, grad_c):
     """From the gradient of c to that of c_before."""
     units = len(grad_c)

@@ -23,7 +23,7 @@ import math
 import numpy as np
 
 from tinynet.kernels import arrays
-from tinynet.kernels.cpu.jit import contiguous, kernel
+from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
@@ -57,7 +57,7 @@ def product(a, b, start, relu=False):
     (a, a_turned), (b, b_turned) = upright(a), upright(b)
     threads = 1 if m * n * depth < _ALONE else thread_count()
     parts, height, blocks = _plan(m, n, b_turned, threads)
-    _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu)
+    _multiply(a, a_turned, b.reshape(-1), b_turned, start, start_row, out, parts, height, blocks, relu)
     return out
 
 
@@ -67,13 +67,6 @@ def upright(matrix):
     if flags.f_contiguous and not flags.c_contiguous:
         return contiguous(matrix.T), True
     return contiguous(matrix), False
-
-
-def in_line(matrix):
-    """The numbers of a matrix in one line, and the distances there between neighbouring rows and columns."""
-    numbers, turned = upright(matrix)
-    row, column = (1, len(matrix)) if turned else (matrix.shape[1], 1)
-    return numbers.reshape(-1), row, column
 
 
 @functools.lru_cache(maxsize=512)
@@ -145,15 +138,15 @@ def tile_blocks(rows: int, columns: int, packs: bool, share: int) -> tuple[int, 
 @kernel
 def _multiply(a, a_turned, b, b_turned, start, start_row, out, parts, height, blocks, relu):
     a_row, a_step = (1, a.shape[1]) if a_turned else (a.shape[1], 1)
-    b_step, b_column = (1, b.shape[1]) if b_turned else (b.shape[1], 1)
-    depth, b = b.shape[1 if b_turned else 0], b.reshape(-1)
+    depth = a.shape[0 if a_turned else 1]
+    b_step, b_column = (1, depth) if b_turned else (out.shape[1], 1)
     share(
         len(parts), multiply_part,
         (a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu),
     )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def multiply_part(
     part, a, a_row, a_step, b, b_step, b_column, start, start_row, out, parts, height, blocks, depth, relu
 ):  # fmt: skip
@@ -179,7 +172,7 @@ def multiply_part(
             )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def multiply_tiles(
     a, a_row, a_step, b, b_step, start, start_row, out, out_row, rows, height, block, steps, relu
 ):  # fmt: skip
@@ -192,7 +185,7 @@ def multiply_tiles(
         )  # fmt: skip
 
 
-@kernel
+@inner_kernel
 def pack(b, origin, b_step, b_column, steps, columns, panel, panel_step):
     """panel[k * panel_step + j] = b[origin + k * b_step + j * b_column] for k in steps, j in columns."""
     squares = LANES if b_column != 1 else 1 << 40
@@ -215,14 +208,15 @@ def bias_grad(grad_y):
     rows = grad_y.size // features
     fold = math.gcd(rows, 64 // features) if 64 % features == 0 and features < 64 else 1
     out = np.empty(features, np.float32)
-    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), out)
+    total = np.zeros(fold * features)
+    _sum_rows(contiguous(grad_y).reshape(rows // fold, fold * features), total, out)
     return out
 
 
 @kernel
-def _sum_rows(x, out):
+def _sum_rows(x, total, out):
     """Add the rows, in float32 for 32 of them at a time and in float64 beyond; then what lay side by side."""
-    some, total = np.zeros(x.shape[1], np.float32), np.zeros(x.shape[1], np.float64)
+    some = np.empty(x.shape[1], np.float32)
     for first in range(0, len(x), 32):
         for c in range(len(some)):
             some[c] = 0
@@ -231,8 +225,7 @@ def _sum_rows(x, out):
                 some[c] += x[r, c]
         for c in range(len(some)):
             total[c] += some[c]
-    for first in range(len(out), len(total), len(out)):
-        for c in range(len(out)):
-            total[c] += total[first + c]
     for c in range(len(out)):
+        for other in range(c + len(out), len(total), len(out)):
+            total[c] += total[other]
         out[c] = total[c]

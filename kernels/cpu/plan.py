@@ -18,6 +18,9 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
@@ -56,10 +59,22 @@ def unpack(plan):
     blocks = jobs + head[12] * 5
     return (
         head,
-        plan[15:jobs].reshape(head[11], 16),
-        plan[jobs:blocks].reshape(head[12], 5),
-        plan[blocks : blocks + head[13] * 2].reshape(head[13], 2),
+        carray(_integers(plan, 15), (head[11], 16)),
+        carray(_integers(plan, jobs), (head[12], 5)),
+        carray(_integers(plan, blocks), (head[13], 2)),
     )
+
+
+@intrinsic
+def _integers(typingctx, plan, first):
+    """What begins at number ``first`` of a plan. Arrays of it compile sooner than reshaped slices."""
+
+    def codegen(context, builder, signature, values):
+        return builder.gep(
+            context.make_array(signature.args[0])(context, builder, values[0]).data, [values[1]]
+        )
+
+    return types.CPointer(types.int64)(plan, types.int64), codegen
 
 
 def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Window]:

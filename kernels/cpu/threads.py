@@ -21,6 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 import tinynet.kernels.cpu.team as team
+from tinynet.kernels.cpu.jit import optimise_in_caller
 
 _count = ctypes.c_int32(numba.config.NUMBA_NUM_THREADS)
 
@@ -87,6 +88,7 @@ _TAKE = ir.FunctionType(_I64, [_I64, _I64])
 def share(typingctx: Any, tasks: Any, body: Any, arguments: Any) -> Any:
     """Call ``body(task, *arguments)`` for every task of 0 ... tasks - 1, in threads; ``body`` is a kernel."""
     given = (types.int64, *map(types.unliteral, arguments))
+    optimise_in_caller(body.dispatcher)
     called = typingctx.resolve_function_type(body, given, {})
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -1,9 +1,14 @@
 """What is special to the Numba room: thresholds, fallbacks, threads, memory layouts, exp and tanh."""
 
+import gc
 import math
+import os
 import re
+import subprocess
+import sys
 
 import numba
+import numba.core.event
 import numpy as np
 import pytest
 from kernel_cases import IN_PLACE, NAMES, all_calls, normal, run
@@ -370,6 +375,73 @@ def test_machine_code_is_kept_for_these_sources_only():
 
     for compiled in (loss._softmax, loss._softmax_rows):
         assert compiled._cache._cache_file._source_stamp == jit._sources()
+
+
+TWO_CALLERS = """
+import sys
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
+
+@inner_kernel
+def twice(x):
+    return 2 * x
+
+@kernel
+def four_times(x):
+    return twice(twice(x))
+
+@kernel
+def eight_times(x):
+    return twice(four_times(x))
+
+print(globals()[sys.argv[1]](3), sum(twice.stats.cache_hits.values()))
+"""
+
+
+def test_instructions_of_an_inner_kernel_are_kept_for_callers_to_come(tmp_path):
+    script = tmp_path / "callers.py"
+    script.write_text(TWO_CALLERS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def printed(name):
+        command = [sys.executable, str(script), name]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    assert printed("four_times") == "12 0\n"
+    assert printed("eight_times") == "24 1\n"
+    assert printed("eight_times") == "24 0\n"  # its machine code has all it needs
+
+
+def test_the_garbage_collector_rests_only_while_a_kernel_is_compiled():
+    from tinynet.kernels.cpu.jit import kernel
+
+    seen = []
+
+    @kernel
+    def fine(x):
+        return x + 1
+
+    @kernel
+    def wrong(x):
+        return x.nothing_of_that_name
+
+    with numba.core.event.install_listener("numba:compile", Watch(seen)):
+        assert fine(1) == 2
+        with pytest.raises(numba.TypingError):
+            wrong(1)
+    assert seen and not any(seen) and gc.isenabled()
+
+
+class Watch(numba.core.event.Listener):
+    """Notes whether the collector is on while Numba compiles."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_start(self, event):
+        self.seen.append(gc.isenabled())
+
+    def on_end(self, event):
+        self.seen.append(gc.isenabled())
 
 
 def test_the_room_has_every_kernel():

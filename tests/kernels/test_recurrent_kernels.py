@@ -110,11 +110,28 @@ def test_the_gradient_of_the_last_state_alone_may_be_given_alone(room, kind, ste
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("start", ["h0", "zero"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_long_sequences_wide_enough_to_be_projected_in_several_runs(kind):
-    args = [astype(a, np.float32) for a in soften(recurrent_calls(70, 9, 11, 130)[kind])]
-    for a, b in zip(run("fast", kind, *args), run("numpy", kind, *args), strict=True):
-        np.testing.assert_allclose(a, b, atol=3e-5)
+def test_many_samples_are_walked_in_bands_from_states_of_any_kind(kind, start):
+    calls = recurrent_calls(70, 9, 11, 130)
+    args = [astype(a, np.float32) for a in soften(calls[kind])]
+    backward = [astype(a, np.float32) for a in soften(calls[kind + "_backward"])]
+    if start == "zero":
+        for numbers in (*args, *backward):
+            if isinstance(numbers, np.ndarray) and numbers.shape == (70, 130):
+                numbers[:] = 0
+    for name, inputs in ((kind, args), (kind + "_backward", backward)):
+        for a, b in zip(run("fast", name, *inputs), run("numpy", name, *inputs), strict=True):
+            np.testing.assert_allclose(a, b, atol=3e-5 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n, steps, units", [(1, 1, 5), (9, 4, 19), (70, 3, 16)])
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_last_state_alone_is_that_of_all(room, n, steps, units, dtype):
+    args = [astype(a, dtype) for a in soften(recurrent_calls(n, steps, 7, units)["rnn"])]
+    (alone,), (states,) = run(room, "rnn", *args, True), run(room, "rnn", *args)
+    np.testing.assert_array_equal(alone, states[:, -1:])
 
 
 FROM_PYTORCH = {  # states after three steps, and gradients of their sum in x and h0

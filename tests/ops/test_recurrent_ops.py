@@ -71,6 +71,17 @@ def test_the_last_state_alone_is_the_end_of_all_states(name, used):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
 
+def test_without_a_backward_to_come_the_last_state_is_the_only_one_kept():
+    arrays = [a.astype(np.float32) for a in inputs(1)]
+    recorded = ops.rnn(*(tn.tensor(a, requires_grad=True) for a in arrays), last=True)
+    plain = ops.rnn(*arrays, last=True)
+    np.testing.assert_array_equal(plain.data, recorded.data)
+    with tn.no_grad():
+        quiet = ops.rnn(*(tn.tensor(a, requires_grad=True) for a in arrays), last=True)
+    np.testing.assert_array_equal(quiet.data, recorded.data)
+    assert [(h.data.base if h.data.base is not None else h.data).size for h in (plain, quiet)] == [10, 10]
+
+
 def test_unused_outputs_of_an_lstm_have_zero_gradients():
     for which in (0, 1):
         arrays = [tn.tensor(a, requires_grad=True) for a in inputs(4)]

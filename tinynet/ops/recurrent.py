@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinynet import kernels
-from tinynet.autograd import Op
+from tinynet.autograd import Op, is_recording
 from tinynet.backend import array_module
 from tinynet.errors import ShapeError, unknown_name
 from tinynet.ops.checks import TensorLike, check_parameter, floats
@@ -16,7 +16,8 @@ class Rnn(Op):
     """h_t = act(x_t @ weight_ih + h_(t-1) @ weight_hh + bias)."""
 
     def forward(self, x, weight_ih, weight_hh, bias, h0, *, activation, last):
-        self.hs = kernels.rnn(x, weight_ih, weight_hh, bias, h0, activation)
+        alone = last and not (is_recording() and any(self.needs))  # the others are for the backward
+        self.hs = kernels.rnn(x, weight_ih, weight_hh, bias, h0, activation, alone)
         self.inputs, self.activation = (x, weight_ih, weight_hh, h0), activation
         return self.hs[:, -1] if last else self.hs
 
