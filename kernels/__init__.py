@@ -29,11 +29,11 @@ Arrays = Sequence[Any]  # one array for each parameter
 __all__ = [
     "Window", "adam_step", "add_scaled", "avg_pool", "avg_pool_backward", "batch_norm",
     "batch_norm_backward", "bias_grad", "conv", "conv_block", "conv_block_backward", "conv_input_grad",
-    "conv_weight_grad", "dense", "dense_backward", "dropout", "erf", "gather", "gather_warped", "gru",
-    "gru_backward", "layer_norm", "layer_norm_backward", "limit_norm", "lstm", "lstm_backward", "matmul",
-    "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "precision", "rnn",
-    "rnn_backward", "room", "scale_shift", "scaled_sum", "sgd_step", "softmax_cross_entropy",
-    "softmax_cross_entropy_grad", "total_norm", "use",
+    "conv_transpose", "conv_weight_grad", "dense", "dense_backward", "dropout", "erf", "gather",
+    "gather_warped", "gru", "gru_backward", "layer_norm", "layer_norm_backward", "limit_norm", "lstm",
+    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward",
+    "precision", "rnn", "rnn_backward", "room", "scale_shift", "scaled_sum", "sgd_step",
+    "softmax_cross_entropy", "softmax_cross_entropy_grad", "total_norm", "use",
 ]  # fmt: skip
 
 
@@ -91,6 +91,13 @@ def conv_block_backward(
     ``where`` is that of the forward. ``y`` is its result if there was a ReLU and no pool, otherwise None.
     """
     return block_of(x, "conv_block_backward")(grad_y, x, weight, y, where, window, groups, needs)
+
+
+def conv_transpose(
+    x: Array, weight: Array, bias: Array | None, y_shape: tuple, window: Window, groups: int
+) -> Array:
+    """:func:`conv_input_grad` of x (N, *out, O) to y_shape (N, *larger, C), plus bias (C,)."""
+    return block_of(x, "conv_transpose")(x, weight, bias, y_shape, window, groups)
 
 
 def dense(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:

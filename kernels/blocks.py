@@ -49,6 +49,16 @@ def conv_block_backward(
     )
 
 
+def conv_transpose(
+    room: ModuleType, x: Array, weight: Array, bias: Array | None, y_shape: tuple, window: Window, groups: int
+) -> Array:
+    """Input gradient of a convolution, and bias."""
+    y = room.conv_input_grad(x, weight, y_shape, window, groups)
+    if bias is not None:
+        y += bias
+    return y
+
+
 def dense(room: ModuleType, x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
     """Product, bias and ReLU."""
     y = room.matmul(x, weight)

@@ -5,9 +5,9 @@ from tinynet.kernels.cpu.conv import (
     conv,
     conv_block,
     conv_block_backward,
-    conv_input_grad,
     conv_weight_grad,
 )
+from tinynet.kernels.cpu.conv_transpose import conv_input_grad, conv_transpose
 from tinynet.kernels.cpu.dense import dense, dense_backward
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf

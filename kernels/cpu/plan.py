@@ -209,7 +209,7 @@ def _phases(size: int, k: int, stride: int, before: int, dilation: int, margin: 
 def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Margin before the output gradient, and its shape with margins: what the input gradient is made from."""
     out = window.output_shape(spatial)
-    margin = tuple(-(-(e - 1) // s) for e, s in zip(window.extent, window.stride))
+    margin = tuple((e - 1) // s for e, s in zip(window.extent, window.stride))
     beyond = [
         max(0, (n - 1 + b) // s - (o - 1))
         for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
