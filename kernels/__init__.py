@@ -29,11 +29,11 @@ Arrays = Sequence[Any]  # one array for each parameter
 __all__ = [
     "Window", "adam_step", "add_scaled", "avg_pool", "avg_pool_backward", "batch_norm",
     "batch_norm_backward", "bias_grad", "conv", "conv_block", "conv_block_backward", "conv_input_grad",
-    "conv_transpose", "conv_weight_grad", "dense", "dense_backward", "dropout", "erf", "gather",
-    "gather_warped", "gru", "gru_backward", "layer_norm", "layer_norm_backward", "limit_norm", "lstm",
-    "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block", "norm_block_backward",
-    "precision", "rnn", "rnn_backward", "room", "scale_shift", "scaled_sum", "sgd_step",
-    "softmax_cross_entropy", "softmax_cross_entropy_grad", "total_norm", "use",
+    "conv_transpose", "conv_weight_grad", "cut", "dense", "dense_backward", "dropout", "erf", "gather",
+    "gather_warped", "gru", "gru_backward", "join", "layer_norm", "layer_norm_backward", "limit_norm",
+    "lstm", "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block",
+    "norm_block_backward", "precision", "rnn", "rnn_backward", "room", "scale_shift", "scaled_sum",
+    "sgd_step", "softmax_cross_entropy", "softmax_cross_entropy_grad", "total_norm", "use",
 ]  # fmt: skip
 
 
@@ -127,6 +127,16 @@ def norm_block_backward(
 def scale_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:
     """x (..., C) * scale (C,) + shift (C,), then ReLU if ``relu``."""
     return block_of(x, "scale_shift")(x, scale, shift, relu)
+
+
+def join(axis: int, *parts: Array) -> Array:
+    """Arrays one after the other along an axis, counted from 0; all other axes are alike."""
+    return block_of(parts[0], "join")(axis, *parts)
+
+
+def cut(x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    """The pieces of these sizes along an axis, each in memory by itself: :func:`join` undone."""
+    return block_of(x, "cut")(x, sizes, axis)
 
 
 # --- pooling: x (N, *spatial, C), y (N, *out, C) ---

@@ -5,9 +5,11 @@ A room with a fused kernel of the same name uses that; the others come here, wit
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import ModuleType
 from typing import Any
 
+from tinynet.kernels.arrays._library import xp_of
 from tinynet.kernels.geometry import Window
 
 Array = Any
@@ -103,3 +105,14 @@ def scale_shift(room: ModuleType, x: Array, scale: Array, shift: Array, relu: bo
     """x * scale + shift per feature, and ReLU."""
     y = x * scale + shift
     return y.clip(0, None) if relu else y
+
+
+def join(room: ModuleType, axis: int, *parts: Array) -> Array:
+    """Arrays one after the other."""
+    return xp_of(parts[0]).concatenate(parts, axis)
+
+
+def cut(room: ModuleType, x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    """Its pieces, copied."""
+    xp, ends = xp_of(x), list(accumulate(sizes))
+    return tuple(map(xp.ascontiguousarray, xp.split(x, ends[:-1], axis)))

@@ -25,6 +25,7 @@ from tinynet.kernels.cpu.norm import (
     scale_shift,
 )
 from tinynet.kernels.cpu.optimizer import adam_step, sgd_step
+from tinynet.kernels.cpu.pieces import cut, join
 from tinynet.kernels.cpu.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from tinynet.kernels.cpu.process import settle
 from tinynet.kernels.cpu.recurrent import rnn, rnn_backward

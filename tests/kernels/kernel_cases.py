@@ -187,6 +187,8 @@ def block_calls(n):
         "norm_block": (maps, *stats, True),
         "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, mean, var, EPS, y),
         "scale_shift": (maps, scale, shift, True),
+        "join": (1, rows, normal(n, 2), rows + 1),
+        "cut": (maps, (1, 3), 3),
     }
 
 
