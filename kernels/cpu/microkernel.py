@@ -32,6 +32,7 @@ from tinynet.kernels.cpu.jit import compiled_callback
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
+_ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors anywhere
 
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
 # left out at the end are 0.
@@ -86,7 +87,7 @@ class _TileBuilder:
         self.fma = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{lanes}f32"
         )
-        self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
+        self.mask = self.first_columns() if ragged else None
         self.floor = self.spread(
             builder.select(
                 builder.icmp_signed("!=", values["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf"))
@@ -128,33 +129,42 @@ class _TileBuilder:
 
     def load_into(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
         if ragged:
-            self.copy_columns(self.scrap, self.pointer(address, self.vector))
-            self.builder.store(self.builder.load(self.scrap), cell)
+            place, rest = self.pointer(address, self.vector), ir.Constant(self.vector, None)
+            value = self.builder.call(self.masked("load"), [place, _ALIGNED, self.mask, rest])
         else:
-            self.builder.store(self.load(address), cell)
+            value = self.load(address)
+        self.builder.store(value, cell)
 
     def store_from(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
-        value, pointer = self.builder.load(cell), self.pointer(address, self.vector)
+        value, place = self.builder.load(cell), self.pointer(address, self.vector)
         value = self.builder.select(self.builder.fcmp_ordered("<", value, self.floor), self.floor, value)
         if ragged:
-            self.builder.store(value, self.scrap)
-            self.copy_columns(pointer, self.scrap)
+            self.builder.call(self.masked("store"), [value, place, _ALIGNED, self.mask])
         else:
-            self.builder.store(value, pointer, align=4)
+            self.builder.store(value, place, align=4)
 
-    def copy_columns(self, target: ir.Value, source: ir.Value) -> None:
-        """Copy the first columns of a last, ragged vector: nothing beyond the array is read or written."""
-        to, of = (self.builder.bitcast(x, _FLOAT.as_pointer()) for x in (target, source))
+    def first_columns(self) -> ir.Value:
+        """Which lanes of a last, ragged vector are columns: nothing beyond the array is read or written."""
         last = self.builder.sub(self.v["columns"], _I64((self.vectors - 1) * self.lanes))
-        with cgutils.for_range(self.builder, last, intp=_I64) as loop:
-            number = self.builder.load(self.builder.gep(of, [loop.index]), align=4)
-            self.builder.store(number, self.builder.gep(to, [loop.index]), align=4)
+        number = ir.VectorType(ir.IntType(32), self.lanes)
+        lanes = ir.Constant(number, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lanes, self.spread(self.builder.trunc(last, ir.IntType(32))))
+
+    def masked(self, name: str) -> ir.Function:
+        """LLVM's load or store of those lanes alone which a mask tells."""
+        place, mask = self.vector.as_pointer(), ir.VectorType(ir.IntType(1), self.lanes)
+        kind = {
+            "load": ir.FunctionType(self.vector, [place, _ALIGNED.type, mask, self.vector]),
+            "store": ir.FunctionType(ir.VoidType(), [self.vector, place, _ALIGNED.type, mask]),
+        }[name]
+        suffix = f"v{self.lanes}f32.p0v{self.lanes}f32"
+        return cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.{name}.{suffix}")
 
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address, self.vector), align=4)
 
     def spread(self, number: ir.Value) -> ir.Value:
-        none = ir.Constant(self.vector, ir.Undefined)
+        none = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
         one = self.builder.insert_element(none, number, ir.IntType(32)(0))
         return self.builder.shuffle_vector(
             one, none, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
