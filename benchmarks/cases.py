@@ -201,7 +201,7 @@ def _norm_block(rng: np.random.Generator, shape: tuple) -> Arguments:
 def _norm_block_backward(rng: np.random.Generator, shape: tuple) -> Arguments:
     x, weight, bias, eps, relu = _norm_block(rng, shape)
     y, mean, var = blocks.norm_block(arrays, x, weight, bias, eps, relu)
-    return normal(rng, *shape), x, weight, mean, var, eps, y
+    return normal(rng, *shape), x, weight, bias, mean, var, eps, y
 
 
 def _scale_shift(rng: np.random.Generator, shape: tuple) -> Arguments:

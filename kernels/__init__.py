@@ -118,10 +118,13 @@ def norm_block(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> 
 
 
 def norm_block_backward(
-    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float, y: Array | None
+    grad_y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array, eps: float, y: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`norm_block` in x, weight and bias; ``y`` is its result if there was a ReLU."""
-    return block_of(x, "norm_block_backward")(grad_y, x, weight, mean, var, eps, y)
+    """Gradients of :func:`norm_block` in x, weight and bias.
+
+    ``y`` is its result if there was a ReLU. Where that was open, a room may read from y or find again from x.
+    """
+    return block_of(x, "norm_block_backward")(grad_y, x, weight, bias, mean, var, eps, y)
 
 
 def scale_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:

@@ -92,8 +92,8 @@ def norm_block(
 
 
 def norm_block_backward(
-    room: ModuleType, grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float,
-    y: Array | None,
+    room: ModuleType, grad_y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array,
+    eps: float, y: Array | None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Back through the ReLU and the normalisation."""
     if y is not None:

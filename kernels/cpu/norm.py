@@ -46,7 +46,7 @@ def batch_norm_backward(
     grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of :func:`batch_norm` in x, weight and bias."""
-    return norm_block_backward(grad_y, x, weight, mean, var, eps, None)
+    return norm_block_backward(grad_y, x, weight, np.zeros_like(weight), mean, var, eps, None)
 
 
 def norm_block(
@@ -56,29 +56,32 @@ def norm_block(
     if not _all_float32(x, weight, bias) or x.size == 0:
         return blocks.norm_block(arrays, x, weight, bias, eps, relu)
     x = contiguous(x)
-    mean, var = _statistics(x)
-    y = _scaled(x, mean, weight / np.sqrt(var + eps), bias, relu)
-    return y, mean.astype(f4), var.astype(f4)
+    mean, var = (a.astype(f4) for a in _statistics(x))
+    return _scaled(x, mean, weight * _inverse(var, eps), bias, relu), mean, var
 
 
 def norm_block_backward(
-    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float,
-    y: np.ndarray | None,
+    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+    var: np.ndarray, eps: float, y: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Gradients of :func:`norm_block` in x, weight and bias (Ioffe and Szegedy 2015)."""
-    known = (grad_y, x, weight, mean, var) if y is None else (grad_y, x, weight, mean, var, y)
-    if not _all_float32(*known) or x.size == 0:
-        return blocks.norm_block_backward(arrays, grad_y, x, weight, mean, var, eps, y)
+    if not _all_float32(grad_y, x, weight, bias, mean, var) or x.size == 0:
+        return blocks.norm_block_backward(arrays, grad_y, x, weight, bias, mean, var, eps, y)
     x, grad_y, count = contiguous(x), contiguous(grad_y), x.size // x.shape[-1]
-    seen, relu = (x, grad_y, grad_y if y is None else contiguous(y)), y is not None
+    inverse, relu = _inverse(var, eps), y is not None
+    forward = mean, weight * inverse, bias
     # sums of dy and of dy * (x - mean), dy counting where the ReLU is open
-    total, product = _sums("grads", relu, *seen, _table(x, mean))
-    inverse = 1 / np.sqrt(var + np.float64(eps))
+    total, product = _sums("grads", relu, x, grad_y, _table(x, *forward))
     # dx = slope * (dy - sum(dy) / n - (x - mean) / std^2 * sum(dy * (x - mean)) / n)
-    table = _table(x, mean, weight * inverse, total / count, inverse**2 * product / count)
+    table = _table(x, *forward, total / count, inverse**2 * product / count)
     grad_x = np.empty(x.shape, f4)
-    _walk_along("scale_grad", relu, *seen, grad_x, table, _NO_SUMS)
+    _walk_along("scale_grad", relu, x, grad_y, grad_x, table, _NO_SUMS)
     return grad_x, (product * inverse).astype(f4), total.astype(f4)
+
+
+def _inverse(var: np.ndarray, eps: float) -> np.ndarray:
+    """1 over the standard deviation, in float64 from a variance in float32, forward and backward alike."""
+    return 1 / np.sqrt(var + np.float64(eps))
 
 
 def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:
@@ -91,7 +94,7 @@ def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool)
 def _scaled(x: np.ndarray, mean, slope: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
     """(x - mean) * slope + bias, clipped at zero if ``relu``."""
     y = np.empty(x.shape, f4)
-    _walk_along("scale", relu, x, x, x, y, _table(x, mean, slope, bias), _NO_SUMS)
+    _walk_along("scale", relu, x, x, y, _table(x, mean, slope, bias), _NO_SUMS)
     return y
 
 
@@ -111,20 +114,20 @@ def _edges(size: int, row: int) -> np.ndarray:
     return np.minimum(np.arange(blocks + 1) * rows // blocks * row, size)
 
 
-def _sums(loop: str, relu: bool, x: np.ndarray, grad_y: np.ndarray, y: np.ndarray, table) -> np.ndarray:
+def _sums(loop: str, relu: bool, x: np.ndarray, grad_y: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Two sums for each channel (2, C) in float64."""
     row = table.shape[1]
     partial = np.zeros((len(_edges(x.size, row)) - 1, 2, row), f4)
-    _walk_along(loop, relu, x, grad_y, y, x, table, partial)
+    _walk_along(loop, relu, x, grad_y, x, table, partial)
     return partial.sum(axis=0, dtype=np.float64).reshape(2, -1, x.shape[-1]).sum(axis=1)
 
 
-def _walk_along(loop: str, relu: bool, x, grad_y, y, out, table, partial) -> None:
+def _walk_along(loop: str, relu: bool, x, grad_y, out, table, partial) -> None:
     """One loop of norm_loops.py over arrays like x, of which it reads or writes those that it needs."""
     row, vectors = row_sizes(x.shape[-1])
     whole = loop_address(loop, vectors, int(relu), 0)
     ragged = loop_address(loop, vectors, int(relu), 1) if x.size % row else 0
-    lines = (a.reshape(-1) for a in (x, grad_y, y, out))
+    lines = (a.reshape(-1) for a in (x, grad_y, out))
     _walk(whole, ragged, vectors * registers()[0], *lines, table, partial, _edges(x.size, row))
 
 
@@ -136,30 +139,28 @@ def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     pixels = x.reshape(-1, x.shape[-1])
     near = pixels[:: len(pixels) // _SAMPLES | 1].mean(axis=0)  # an odd step visits all columns of an image
-    total, squares = _sums("moments", False, x, x, x, _table(x, near)) / len(pixels)
+    total, squares = _sums("moments", False, x, x, _table(x, near)) / len(pixels)
     return near + total, np.maximum(squares - total**2, 0)
 
 
 @kernel
-def _walk(whole, ragged, width, x, grad_y, y, out, table, partial, edges):
-    share(len(edges) - 1, _walk_block, (whole, ragged, width, x, grad_y, y, out, table, partial, edges))
+def _walk(whole, ragged, width, x, grad_y, out, table, partial, edges):
+    share(len(edges) - 1, _walk_block, (whole, ragged, width, x, grad_y, out, table, partial, edges))
 
 
 @inner_kernel
-def _walk_block(b, whole, ragged, width, x, grad_y, y, out, table, partial, edges):
+def _walk_block(b, whole, ragged, width, x, grad_y, out, table, partial, edges):
     """The rows of block b, so many columns of them at a time, and what is left of a row."""
     step = table.shape[1]
     rows, rest = (edges[b + 1] - edges[b]) // step, (edges[b + 1] - edges[b]) % step
     for column in range(0, step, width):
         start = 4 * (edges[b] + column)
-        given = address_of(x) + start, address_of(grad_y) + start, address_of(y) + start
-        to = address_of(out) + start
+        source, grads, to = address_of(x) + start, address_of(grad_y) + start, address_of(out) + start
         known, sums = address_of(table) + 4 * column, address_of(partial) + 4 * (2 * b * step + column)
-        call_loop(whole, (rows, width, step, *given, to, known, sums))
+        call_loop(whole, (rows, width, step, source, grads, to, known, sums))
         if rest > column:
             end = 4 * rows * step
-            given = given[0] + end, given[1] + end, given[2] + end
-            call_loop(ragged, (1, rest - column, step, *given, to + end, known, sums))
+            call_loop(ragged, (1, rest - column, step, source + end, grads + end, to + end, known, sums))
 
 
 # --- layer norm: statistics of rows ---

@@ -24,17 +24,19 @@ _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 
 # Rows are ``step`` numbers apart, in the arrays as in the table of what is known and in that of the sums, of
 # which a loop sees so many vectors; of a ragged row ``columns`` numbers are left. Addresses in bytes.
-ARGUMENTS = ("rows", "columns", "step", "x", "grad_y", "y", "out", "table", "sums")
+ARGUMENTS = ("rows", "columns", "step", "x", "grad_y", "out", "table", "sums")
 SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
 
 
 def row_sizes(channels: int) -> tuple[int, int]:
     """(numbers in a row: whole pixels in whole vectors, vectors that a loop takes of it at a time)."""
     lanes, room = registers()
-    vectors, most = math.lcm(channels, lanes) // lanes, max(1, room // 8)  # five values each, and two sums
-    if vectors > most:
-        return vectors * lanes, max(n for n in range(1, most + 1) if vectors % n == 0)
-    return most // vectors * vectors * lanes, most // vectors * vectors
+    best = max(2, room // 8)  # vectors, for each has up to five values and two sums
+    vectors = math.lcm(channels, lanes) // lanes
+    if vectors <= best:
+        return best // vectors * vectors * lanes, best // vectors * vectors
+    equal_parts = (n for n in range(1, 4 * best) if vectors % n == 0)
+    return vectors * lanes, min(equal_parts, key=lambda n: abs(math.log(n / best)))
 
 
 class _Loop:
@@ -73,29 +75,34 @@ class _Loop:
     def scale(self, known: list, sums: list) -> None:
         """(x - mean) * slope + bias, or zero if that is less and there is a ReLU."""
         mean, slope, bias = known
-        y = self.b.call(self.fma, [self.b.fsub(self.load("x", mean), mean), slope, bias])
+        y = self.scaled(self.b.fsub(self.load("x", mean), mean), slope, bias)
         if self.relu:
             y = self.b.select(self.b.fcmp_ordered("<", y, self.zero), self.zero, y)
         self.store(y)
 
     def grads(self, known: list, sums: list) -> None:
         """Sums of dy and of dy * (x - mean)."""
-        d, g = self.b.fsub(self.load("x", known[0]), known[0]), self.passed_grad()
+        d, g = self.passed_grad(*known)
         self.add(sums[0], g)
         self.add_product(sums[1], g, d)
 
     def scale_grad(self, known: list, sums: list) -> None:
         """slope * (dy - level - tilt * (x - mean))."""
-        b, (mean, slope, level, tilt) = self.b, known
-        d, g = b.fsub(self.load("x", mean), mean), self.passed_grad()
+        b, (mean, slope, bias, level, tilt) = self.b, known
+        d, g = self.passed_grad(mean, slope, bias)
         self.store(b.fmul(slope, b.fsub(b.fsub(g, level), b.fmul(tilt, d))))
 
-    def passed_grad(self) -> ir.Value:
-        """dy, where y > 0 if there is a ReLU, else zero."""
-        g = self.load("grad_y", self.zero)
-        if not self.relu:
-            return g
-        return self.b.select(self.b.fcmp_ordered(">", self.load("y", self.zero), self.zero), g, self.zero)
+    def passed_grad(self, mean: ir.Value, slope: ir.Value, bias: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """x - mean, and dy; with a ReLU zero where that lets nothing through. To find its input again, by the
+        same instructions and so with every bit, is quicker than to read its output."""
+        d, g = self.b.fsub(self.load("x", mean), mean), self.load("grad_y", self.zero)
+        if self.relu:
+            is_open = self.b.fcmp_ordered(">", self.scaled(d, slope, bias), self.zero)
+            g = self.b.select(is_open, g, self.zero)
+        return d, g
+
+    def scaled(self, d: ir.Value, slope: ir.Value, bias: ir.Value) -> ir.Value:
+        return self.b.call(self.fma, [d, slope, bias])
 
     def add(self, total: ir.Value, number: ir.Value) -> None:
         self.b.store(self.b.fadd(self.b.load(total), number), total)
@@ -129,8 +136,8 @@ class _Loop:
 _BODIES = {  # how many values are known of a channel, how many sums there are
     "moments": (_Loop.moments, 1, 2),
     "scale": (_Loop.scale, 3, 0),
-    "grads": (_Loop.grads, 1, 2),
-    "scale_grad": (_Loop.scale_grad, 4, 0),
+    "grads": (_Loop.grads, 3, 2),
+    "scale_grad": (_Loop.scale_grad, 5, 0),
 }
 
 
@@ -151,8 +158,8 @@ def _emit_loop(typingctx, name, vectors, relu, ragged, arguments):
 def loop_address(name: str, vectors: int, relu: int, ragged: int) -> int:
     """Address of a compiled loop, one of ``_BODIES``; its first use compiles it or loads it from disk."""
 
-    def loop(rows, columns, step, x, grad_y, y, out, table, sums):
-        _emit_loop(name, vectors, relu, ragged, (rows, columns, step, x, grad_y, y, out, table, sums))
+    def loop(rows, columns, step, x, grad_y, out, table, sums):
+        _emit_loop(name, vectors, relu, ragged, (rows, columns, step, x, grad_y, out, table, sums))
 
     return keep_alive(compiled_callback(loop, SIGNATURE))
 

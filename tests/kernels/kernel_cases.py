@@ -185,7 +185,7 @@ def block_calls(n):
         "dense": (rows, matrix, shift, True),
         "dense_backward": (normal(*dense.shape, seed=3), rows, matrix, dense, needs),
         "norm_block": (maps, *stats, True),
-        "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, mean, var, EPS, y),
+        "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, shift, mean, var, EPS, y),
         "scale_shift": (maps, scale, shift, True),
         "join": (1, rows, normal(n, 2), rows + 1),
         "cut": (maps, (1, 3), 3),

@@ -198,7 +198,7 @@ def test_normalisation_agrees_with_the_reference(room, dtype, shape, features, r
     wanted = expected("norm_block", x, weight, bias, EPS, relu)
     assert_same(run(room, "norm_block", x, weight, bias, EPS, relu), wanted, dtype)
     y, mean, var = (astype(a, dtype) for a in wanted)
-    backward = normal(*x.shape, dtype=dtype, seed=3), x, weight, mean, var, EPS, y if relu else None
+    backward = normal(*x.shape, dtype=dtype, seed=3), x, weight, bias, mean, var, EPS, y if relu else None
     assert_same(
         run(room, "norm_block_backward", *backward), expected("norm_block_backward", *backward), dtype
     )
@@ -214,7 +214,7 @@ def test_dense_and_norm_backward_are_the_numeric_derivatives(room):
     assert_gradients(lambda *inputs: run(room, "dense", *inputs, True), [x, weight, bias], [grad_y], grads)
     weight, bias, grad_y = normal(4, seed=1), normal(4, seed=2), normal(6, 4, seed=3)
     y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
-    grads = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+    grads = run(room, "norm_block_backward", grad_y, x, weight, bias, mean, var, EPS, y)
     assert_gradients(
         lambda *inputs: run(room, "norm_block", *inputs, EPS, True)[:1], [x, weight, bias], [grad_y], grads
     )
