@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.case import Arguments, Case, normal, square, times
-from benchmarks.conv_cases import conv_blocks, convolutions
-from benchmarks.data_cases import data_cases, norms_of_all
+from benchmarks.conv_cases import conv_blocks, conv_transposes, convolutions
+from benchmarks.data_cases import data_cases, norms_of_all, pieces
 from tinynet.kernels import Window, arrays, blocks
 
 
@@ -22,12 +22,14 @@ def all_cases() -> list[Case]:
     """Every case; those of one kernel stand together, the tiny one first."""
     return [
         *convolutions(),
+        *conv_transposes(),
         *conv_blocks(),
         *_products(),
         *_dense(),
         *_pools(),
         *_norms(),
         *_norm_blocks(),
+        *pieces(),
         *_recurrent(),
         *_elementwise(),
         *_optimizers(),
@@ -201,7 +203,7 @@ def _norm_block(rng: np.random.Generator, shape: tuple) -> Arguments:
 def _norm_block_backward(rng: np.random.Generator, shape: tuple) -> Arguments:
     x, weight, bias, eps, relu = _norm_block(rng, shape)
     y, mean, var = blocks.norm_block(arrays, x, weight, bias, eps, relu)
-    return normal(rng, *shape), x, weight, mean, var, eps, y
+    return normal(rng, *shape), x, weight, bias, mean, var, eps, y
 
 
 def _scale_shift(rng: np.random.Generator, shape: tuple) -> Arguments:

@@ -103,7 +103,19 @@ def _conv_weight(rng: np.random.Generator, shape: _Conv) -> Arguments:
 _MAKERS = {"conv": _conv_forward, "conv_input_grad": _conv_input, "conv_weight_grad": _conv_weight}
 
 
-# --- blocks: convolution, ReLU and pooling in one go ---
+# --- blocks: a transposed convolution with its bias; convolution, ReLU and pooling in one go ---
+
+
+def conv_transposes() -> list[Case]:
+    """Cases of the transposed convolution: the tiny shape, and those that stand in network (c)."""
+    shapes = [s for s in _CONV_SHAPES if s.name in ("tiny", "c, way up")]
+    return [_conv_case("conv_transpose", _conv_transpose, shape) for shape in shapes]
+
+
+def _conv_transpose(rng: np.random.Generator, shape: _Conv) -> Arguments:
+    x, weight, *rest = _conv_input(rng, shape)
+    return x, weight, normal(rng, shape.x[-1]), *rest
+
 
 _CONV_BLOCKS = [  # shape, with pooling; all have a ReLU
     (_Conv("tiny", (2, 6, 5, 3), 4, padding=1), True),

@@ -56,3 +56,27 @@ def data_cases() -> list[Case]:
 
 def _picked(rng: np.random.Generator, n: int, shape: tuple) -> Arguments:
     return rng.integers(0, 256, (n, *shape), np.uint8), rng.permutation(n).astype(np.int32)
+
+
+# --- features side by side ---
+
+_JOINED = [("tiny", (2, 3, 4), (2, 3)), ("c", (32, 64, 64), (16, 16)), ("c", (32, 16, 16), (64, 64)),
+           ("three", (32, 32, 32), (3, 20, 10))]  # fmt: skip
+
+
+def pieces() -> list[Case]:
+    """Features joined and cut apart."""
+    return [
+        Case(kernel, f"{name}: {times(axes)}, {' + '.join(map(str, sizes))}",
+             lambda rng, make=make, axes=axes, sizes=sizes: make(rng, axes, sizes), None, tiny=name == "tiny")
+        for kernel, make in (("join", _join), ("cut", _cut))
+        for name, axes, sizes in _JOINED
+    ]  # fmt: skip
+
+
+def _join(rng: np.random.Generator, axes: tuple, sizes: tuple[int, ...]) -> Arguments:
+    return len(axes), *(normal(rng, *axes, n) for n in sizes)
+
+
+def _cut(rng: np.random.Generator, axes: tuple, sizes: tuple[int, ...]) -> Arguments:
+    return normal(rng, *axes, sum(sizes)), sizes, len(axes)

@@ -29,11 +29,11 @@ Arrays = Sequence[Any]  # one array for each parameter
 __all__ = [
     "Window", "adam_step", "add_scaled", "avg_pool", "avg_pool_backward", "batch_norm",
     "batch_norm_backward", "bias_grad", "conv", "conv_block", "conv_block_backward", "conv_input_grad",
-    "conv_weight_grad", "dense", "dense_backward", "dropout", "erf", "gather", "gather_warped", "gru",
-    "gru_backward", "layer_norm", "layer_norm_backward", "limit_norm", "lstm", "lstm_backward", "matmul",
-    "max_pool", "max_pool_backward", "norm_block", "norm_block_backward", "precision", "rnn",
-    "rnn_backward", "room", "scale_shift", "scaled_sum", "sgd_step", "softmax_cross_entropy",
-    "softmax_cross_entropy_grad", "total_norm", "use",
+    "conv_transpose", "conv_weight_grad", "cut", "dense", "dense_backward", "dropout", "erf", "gather",
+    "gather_warped", "gru", "gru_backward", "join", "layer_norm", "layer_norm_backward", "limit_norm",
+    "lstm", "lstm_backward", "matmul", "max_pool", "max_pool_backward", "norm_block",
+    "norm_block_backward", "precision", "rnn", "rnn_backward", "room", "scale_shift", "scaled_sum",
+    "sgd_step", "softmax_cross_entropy", "softmax_cross_entropy_grad", "total_norm", "use",
 ]  # fmt: skip
 
 
@@ -93,6 +93,13 @@ def conv_block_backward(
     return block_of(x, "conv_block_backward")(grad_y, x, weight, y, where, window, groups, needs)
 
 
+def conv_transpose(
+    x: Array, weight: Array, bias: Array | None, y_shape: tuple, window: Window, groups: int
+) -> Array:
+    """:func:`conv_input_grad` of x (N, *out, O) to y_shape (N, *larger, C), plus bias (C,)."""
+    return block_of(x, "conv_transpose")(x, weight, bias, y_shape, window, groups)
+
+
 def dense(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
     """x (R, F) @ weight (F, U) + bias (U,), then ReLU if ``relu``."""
     return block_of(x, "dense")(x, weight, bias, relu)
@@ -111,15 +118,28 @@ def norm_block(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> 
 
 
 def norm_block_backward(
-    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float, y: Array | None
+    grad_y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array, eps: float, y: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Gradients of :func:`norm_block` in x, weight and bias; ``y`` is its result if there was a ReLU."""
-    return block_of(x, "norm_block_backward")(grad_y, x, weight, mean, var, eps, y)
+    """Gradients of :func:`norm_block` in x, weight and bias.
+
+    ``y`` is its result if there was a ReLU. Where that was open, a room may read from y or find again from x.
+    """
+    return block_of(x, "norm_block_backward")(grad_y, x, weight, bias, mean, var, eps, y)
 
 
 def scale_shift(x: Array, scale: Array, shift: Array, relu: bool) -> Array:
     """x (..., C) * scale (C,) + shift (C,), then ReLU if ``relu``."""
     return block_of(x, "scale_shift")(x, scale, shift, relu)
+
+
+def join(axis: int, *parts: Array) -> Array:
+    """Arrays one after the other along an axis, counted from 0; all other axes are alike."""
+    return block_of(parts[0], "join")(axis, *parts)
+
+
+def cut(x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    """The pieces of these sizes along an axis, each in memory by itself: :func:`join` undone."""
+    return block_of(x, "cut")(x, sizes, axis)
 
 
 # --- pooling: x (N, *spatial, C), y (N, *out, C) ---

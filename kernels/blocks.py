@@ -5,9 +5,11 @@ A room with a fused kernel of the same name uses that; the others come here, wit
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import ModuleType
 from typing import Any
 
+from tinynet.kernels.arrays._library import xp_of
 from tinynet.kernels.geometry import Window
 
 Array = Any
@@ -49,6 +51,16 @@ def conv_block_backward(
     )
 
 
+def conv_transpose(
+    room: ModuleType, x: Array, weight: Array, bias: Array | None, y_shape: tuple, window: Window, groups: int
+) -> Array:
+    """Input gradient of a convolution, and bias."""
+    y = room.conv_input_grad(x, weight, y_shape, window, groups)
+    if bias is not None:
+        y += bias
+    return y
+
+
 def dense(room: ModuleType, x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
     """Product, bias and ReLU."""
     y = room.matmul(x, weight)
@@ -80,8 +92,8 @@ def norm_block(
 
 
 def norm_block_backward(
-    room: ModuleType, grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float,
-    y: Array | None,
+    room: ModuleType, grad_y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array,
+    eps: float, y: Array | None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Back through the ReLU and the normalisation."""
     if y is not None:
@@ -93,3 +105,14 @@ def scale_shift(room: ModuleType, x: Array, scale: Array, shift: Array, relu: bo
     """x * scale + shift per feature, and ReLU."""
     y = x * scale + shift
     return y.clip(0, None) if relu else y
+
+
+def join(room: ModuleType, axis: int, *parts: Array) -> Array:
+    """Arrays one after the other."""
+    return xp_of(parts[0]).concatenate(parts, axis)
+
+
+def cut(room: ModuleType, x: Array, sizes: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    """Its pieces, copied."""
+    xp, ends = xp_of(x), list(accumulate(sizes))
+    return tuple(map(xp.ascontiguousarray, xp.split(x, ends[:-1], axis)))

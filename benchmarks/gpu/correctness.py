@@ -25,8 +25,9 @@ RECORDED = 5  # times twenty steps: three run as they are before those that are 
 STEP_BATCH = {"a": 32, "b": 16, "c": 4}
 # What multiplies matrices, and so has a form in TF32.
 PRODUCTS = (
-    "conv", "conv_block", "conv_block_backward", "conv_input_grad", "conv_weight_grad", "dense",
-    "dense_backward", "matmul", "rnn", "rnn_backward", "lstm", "lstm_backward", "gru", "gru_backward",
+    "conv", "conv_block", "conv_block_backward", "conv_input_grad", "conv_transpose",
+    "conv_weight_grad", "dense", "dense_backward", "matmul", "rnn", "rnn_backward", "lstm", "lstm_backward",
+    "gru", "gru_backward",
 )  # fmt: skip
 
 

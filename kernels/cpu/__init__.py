@@ -5,9 +5,9 @@ from tinynet.kernels.cpu.conv import (
     conv,
     conv_block,
     conv_block_backward,
-    conv_input_grad,
     conv_weight_grad,
 )
+from tinynet.kernels.cpu.conv_transpose import conv_input_grad, conv_transpose
 from tinynet.kernels.cpu.dense import dense, dense_backward
 from tinynet.kernels.cpu.dropout import dropout
 from tinynet.kernels.cpu.elementwise import erf
@@ -25,6 +25,7 @@ from tinynet.kernels.cpu.norm import (
     scale_shift,
 )
 from tinynet.kernels.cpu.optimizer import adam_step, sgd_step
+from tinynet.kernels.cpu.pieces import cut, join
 from tinynet.kernels.cpu.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from tinynet.kernels.cpu.process import settle
 from tinynet.kernels.cpu.recurrent import rnn, rnn_backward

@@ -69,10 +69,10 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     shape = (len(x), *out)
     y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
     if type(plan) is Plan:
-        _run(x, weight, _start(bias, filters, plan.ragged), y, where, relu, plan)
+        run_plan(x, weight, start_from(bias, filters, plan.ragged), y, where, relu, plan)
     else:
         places, loop = _pooling(1, where, filters)
-        start = _start(bias, filters, False)
+        start = start_from(bias, filters, False)
         winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
     return y, where
 
@@ -84,16 +84,6 @@ def _way_forward(spatial, channels: int, filters: int, window: Window, groups: i
     sizes = spatial, channels, filters, window
     plan = plan_tiles(*sizes, back=False) if fits(*sizes, groups) else plan_conv(*sizes, groups)
     return (*(n // 2 if pool else n for n in out), filters), plan
-
-
-def conv_input_grad(grad_y, weight, x_shape, window: Window, groups: int):
-    """grad_y (N, *out, O) back to x_shape: a convolution again, with the kernel turned by 180 degrees."""
-    if not grad_y.dtype == weight.dtype == f4:
-        return arrays.conv_input_grad(grad_y, weight, x_shape, window, groups)
-    plan = plan_input_grad(tuple(x_shape[1:-1]), x_shape[-1], weight.shape[-1], window, groups)
-    grad_x = np.empty(x_shape, f4)
-    _run(grad_y, _turned(weight), np.zeros(x_shape[-1] + SLACK, f4), grad_x, None, False, plan)
-    return grad_x
 
 
 def conv_weight_grad(x, grad_y, window: Window, groups: int):
@@ -132,7 +122,7 @@ def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, grou
     spatial, _, filters, window = sizes
     back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _with_slack(_turned(weight), down) if needs[0] else _EMPTY
+    turned = _with_slack(turned_weight(weight), down) if needs[0] else _EMPTY
     grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
@@ -150,7 +140,7 @@ def _no_gradients(grad_x, weight, needs):
     )
 
 
-def _turned(weight):
+def turned_weight(weight):
     """(*kernel, C / groups, O) turned by 180 degrees: (taps, O, C / groups)."""
     return weight.reshape(-1, *weight.shape[-2:])[::-1].swapaxes(1, 2)
 
@@ -173,7 +163,7 @@ def _with_slack(b, plan: Plan):
     return row
 
 
-def _start(bias, filters: int, ragged: bool):
+def start_from(bias, filters: int, ragged: bool):
     """What the sums of a convolution begin with: the bias, or zeros, with room behind when ``ragged``."""
     if bias is not None and bias.dtype == f4 and not ragged:
         return contiguous(bias)
@@ -194,7 +184,8 @@ def _pooling(forward: int, where, channels: int):
     return (_NO_PLACES, 0) if where is None else (_in_rows(where), row_address(forward, channels))
 
 
-def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
+def run_plan(source, b, start, out, where, relu: bool, plan: Plan) -> None:
+    """Fill ``out``, by the jobs of a plan, from ``source`` (N, *spatial, C) and the numbers ``b``."""
     if out.size:
         given = _in_rows(source), _with_slack(b, plan), start
         to = _in_rows(out), *_pooling(1, where, out.shape[-1])

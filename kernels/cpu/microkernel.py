@@ -32,6 +32,7 @@ from tinynet.kernels.cpu.jit import compiled_callback
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
+ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors anywhere
 
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
 # left out at the end are 0.
@@ -66,6 +67,28 @@ def _features() -> set[str]:
     return {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
 
 
+def spread(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
+    """A vector with the number in all lanes."""
+    none = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    one = builder.insert_element(none, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
+def lanes_below(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
+    """The mask of the first ``count`` (int64) lanes of a vector that is partly beyond an array."""
+    numbers = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, spread(builder, count, lanes))
+
+
+def masked(builder: ir.IRBuilder, name: str, vector: ir.VectorType, operands: list) -> ir.Value:
+    """LLVM's "load" (address, ALIGNED, mask, what else) or "store" (value, address, ALIGNED, mask)."""
+    returned = vector if name == "load" else ir.VoidType()
+    kind = ir.FunctionType(returned, [operand.type for operand in operands])
+    suffix = f"v{vector.count}f32.p0v{vector.count}f32"
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.{suffix}")
+    return builder.call(function, operands)
+
+
 class _TileBuilder:
     """Writes the LLVM instructions of one tile."""
 
@@ -86,7 +109,8 @@ class _TileBuilder:
         self.fma = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{lanes}f32"
         )
-        self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
+        last = builder.sub(values["columns"], _I64((vectors - 1) * lanes))
+        self.mask = lanes_below(builder, last, lanes) if ragged else None
         self.floor = self.spread(
             builder.select(
                 builder.icmp_signed("!=", values["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf"))
@@ -128,37 +152,25 @@ class _TileBuilder:
 
     def load_into(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
         if ragged:
-            self.copy_columns(self.scrap, self.pointer(address, self.vector))
-            self.builder.store(self.builder.load(self.scrap), cell)
+            place, rest = self.pointer(address, self.vector), ir.Constant(self.vector, None)
+            value = masked(self.builder, "load", self.vector, [place, ALIGNED, self.mask, rest])
         else:
-            self.builder.store(self.load(address), cell)
+            value = self.load(address)
+        self.builder.store(value, cell)
 
     def store_from(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
-        value, pointer = self.builder.load(cell), self.pointer(address, self.vector)
+        value, place = self.builder.load(cell), self.pointer(address, self.vector)
         value = self.builder.select(self.builder.fcmp_ordered("<", value, self.floor), self.floor, value)
         if ragged:
-            self.builder.store(value, self.scrap)
-            self.copy_columns(pointer, self.scrap)
+            masked(self.builder, "store", self.vector, [value, place, ALIGNED, self.mask])
         else:
-            self.builder.store(value, pointer, align=4)
-
-    def copy_columns(self, target: ir.Value, source: ir.Value) -> None:
-        """Copy the first columns of a last, ragged vector: nothing beyond the array is read or written."""
-        to, of = (self.builder.bitcast(x, _FLOAT.as_pointer()) for x in (target, source))
-        last = self.builder.sub(self.v["columns"], _I64((self.vectors - 1) * self.lanes))
-        with cgutils.for_range(self.builder, last, intp=_I64) as loop:
-            number = self.builder.load(self.builder.gep(of, [loop.index]), align=4)
-            self.builder.store(number, self.builder.gep(to, [loop.index]), align=4)
+            self.builder.store(value, place, align=4)
 
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address, self.vector), align=4)
 
     def spread(self, number: ir.Value) -> ir.Value:
-        none = ir.Constant(self.vector, ir.Undefined)
-        one = self.builder.insert_element(none, number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(
-            one, none, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        )
+        return spread(self.builder, number, self.lanes)
 
     def offset(self, address: ir.Value, floats: ir.Value) -> ir.Value:
         return self.builder.add(address, self.builder.mul(floats, _I64(4)))

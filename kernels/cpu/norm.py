@@ -1,10 +1,10 @@
 """Normalisation in float32.
 
-Batch norm sees x (..., C) as one long line of numbers and walks along it in *strides*: as many pixels as make
-some 512 numbers, so that the inner loops suit vector instructions however few channels there are. What is
-known of a channel (mean, slope, sums) is laid out once for each pixel of a stride. Forward and backward are
-each one pass for the sums and one for the result, and take the ReLU along. Sums are taken in blocks, which
-depend on the shape alone, and put together in float64: the result is the same for any number of threads.
+Batch norm sees x (..., C) as one long line of numbers and walks along it in *rows*: as many pixels as fill
+some vector registers, however few channels there are (norm_loops.py). What is known of a channel (mean,
+slope, sums) is laid out once for each pixel of a row. Forward and backward are each one pass for the sums and
+one for the result, and take the ReLU along. Sums are taken in blocks, which depend on the shape alone, and
+put together in float64: the result is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import numpy as np
 
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.microkernel import address_of, registers
+from tinynet.kernels.cpu.norm_loops import call_loop, loop_address, row_sizes
 from tinynet.kernels.cpu.threads import share, tasks_for
 
-_STRIDE = 512  # numbers in a stride, more only when one pixel has more channels
 _SAMPLES = 64  # pixels from which a first idea of the mean is taken
-_LEAST, _MOST = 1 << 14, 1 << 17  # numbers in a block: worth a thread's while; few enough to add in float32
-_BLOCKS = 32  # as many blocks unless these limits say otherwise
+_BLOCK = 1 << 14  # numbers in a block: worth a thread's while; few enough to add in float32
 _ROW_BLOCKS = 64  # into at most so many blocks layer norm cuts its rows where it sums over them
 
 f4 = np.float32
+_NO_SUMS = np.zeros((0, 2, 0), f4)
 
 
 def _all_float32(*operands: np.ndarray) -> bool:
@@ -45,7 +46,7 @@ def batch_norm_backward(
     grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of :func:`batch_norm` in x, weight and bias."""
-    return norm_block_backward(grad_y, x, weight, mean, var, eps, None)
+    return norm_block_backward(grad_y, x, weight, np.zeros_like(weight), mean, var, eps, None)
 
 
 def norm_block(
@@ -55,29 +56,32 @@ def norm_block(
     if not _all_float32(x, weight, bias) or x.size == 0:
         return blocks.norm_block(arrays, x, weight, bias, eps, relu)
     x = contiguous(x)
-    mean, var = _statistics(x)
-    y = _scaled(x, mean, weight / np.sqrt(var + eps), bias, relu)
-    return y, mean.astype(f4), var.astype(f4)
+    mean, var = (a.astype(f4) for a in _statistics(x))
+    return _scaled(x, mean, weight * _inverse(var, eps), bias, relu), mean, var
 
 
 def norm_block_backward(
-    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float,
-    y: np.ndarray | None,
+    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+    var: np.ndarray, eps: float, y: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Gradients of :func:`norm_block` in x, weight and bias (Ioffe and Szegedy 2015)."""
-    known = (grad_y, x, weight, mean, var) if y is None else (grad_y, x, weight, mean, var, y)
-    if not _all_float32(*known) or x.size == 0:
-        return blocks.norm_block_backward(arrays, grad_y, x, weight, mean, var, eps, y)
+    if not _all_float32(grad_y, x, weight, bias, mean, var) or x.size == 0:
+        return blocks.norm_block_backward(arrays, grad_y, x, weight, bias, mean, var, eps, y)
     x, grad_y, count = contiguous(x), contiguous(grad_y), x.size // x.shape[-1]
-    flat = grad_y.reshape(-1), (grad_y if y is None else contiguous(y)).reshape(-1), y is None
+    inverse, relu = _inverse(var, eps), y is not None
+    forward = mean, weight * inverse, bias
     # sums of dy and of dy * (x - mean), dy counting where the ReLU is open
-    total, product = _sums(_grads, x, *flat, _table(x, mean)[0])
-    inverse = 1 / np.sqrt(var + np.float64(eps))
+    total, product = _sums("grads", relu, x, grad_y, _table(x, *forward))
     # dx = slope * (dy - sum(dy) / n - (x - mean) / std^2 * sum(dy * (x - mean)) / n)
-    table = _table(x, mean, weight * inverse, total / count, inverse**2 * product / count)
+    table = _table(x, *forward, total / count, inverse**2 * product / count)
     grad_x = np.empty(x.shape, f4)
-    _apply_grad(x.reshape(-1), *flat, grad_x.reshape(-1), table, _edges(x.size, table.shape[1]))
+    _walk_along("scale_grad", relu, x, grad_y, grad_x, table, _NO_SUMS)
     return grad_x, (product * inverse).astype(f4), total.astype(f4)
+
+
+def _inverse(var: np.ndarray, eps: float) -> np.ndarray:
+    """1 over the standard deviation, in float64 from a variance in float32, forward and backward alike."""
+    return 1 / np.sqrt(var + np.float64(eps))
 
 
 def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:
@@ -90,35 +94,41 @@ def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool)
 def _scaled(x: np.ndarray, mean, slope: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
     """(x - mean) * slope + bias, clipped at zero if ``relu``."""
     y = np.empty(x.shape, f4)
-    table, floor = _table(x, mean, slope, bias), f4(0 if relu else -np.inf)
-    _apply(x.reshape(-1), y.reshape(-1), floor, table, _edges(x.size, table.shape[1]))
+    _walk_along("scale", relu, x, x, y, _table(x, mean, slope, bias), _NO_SUMS)
     return y
 
 
 def _table(x: np.ndarray, *values) -> np.ndarray:
-    """Values per channel, each laid out along a stride: (values, pixels * C)."""
+    """Values per channel, each laid out along a row: (values, pixels * C)."""
     channels = x.shape[-1]
-    table = np.empty((len(values), max(1, _STRIDE // channels), channels), f4)
+    table = np.empty((len(values), row_sizes(channels)[0] // channels, channels), f4)
     for row, value in zip(table, values):
         row[...] = value
     return table.reshape(len(values), -1)
 
 
 @functools.lru_cache(maxsize=256)
-def _edges(size: int, stride: int) -> np.ndarray:
-    """Where blocks of whole strides begin, and the end of the last, in an array of ``size`` numbers."""
-    blocks = max(1, size // _MOST, min(_BLOCKS, size // _LEAST))
-    strides = -(-size // stride)
-    return np.minimum(np.arange(blocks + 1) * strides // blocks * stride, size)
+def _edges(size: int, row: int) -> np.ndarray:
+    """Where blocks of whole rows begin, and the end of the last, in an array of ``size`` numbers."""
+    blocks, rows = max(1, size // _BLOCK), -(-size // row)
+    return np.minimum(np.arange(blocks + 1) * rows // blocks * row, size)
 
 
-def _sums(run, x: np.ndarray, *operands) -> np.ndarray:
-    """Two sums for each channel (2, C) in float64; the last of the operands is laid out along a stride."""
-    length = operands[-1].size
-    edges = _edges(x.size, length)
-    partial = np.zeros((len(edges) - 1, 2, length), f4)
-    run(x.reshape(-1), *operands, partial, edges)
+def _sums(loop: str, relu: bool, x: np.ndarray, grad_y: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Two sums for each channel (2, C) in float64."""
+    row = table.shape[1]
+    partial = np.zeros((len(_edges(x.size, row)) - 1, 2, row), f4)
+    _walk_along(loop, relu, x, grad_y, x, table, partial)
     return partial.sum(axis=0, dtype=np.float64).reshape(2, -1, x.shape[-1]).sum(axis=1)
+
+
+def _walk_along(loop: str, relu: bool, x, grad_y, out, table, partial) -> None:
+    """One loop of norm_loops.py over arrays like x, of which it reads or writes those that it needs."""
+    row, vectors = row_sizes(x.shape[-1])
+    whole = loop_address(loop, vectors, int(relu), 0)
+    ragged = loop_address(loop, vectors, int(relu), 1) if x.size % row else 0
+    lines = (a.reshape(-1) for a in (x, grad_y, out))
+    _walk(whole, ragged, vectors * registers()[0], *lines, table, partial, _edges(x.size, row))
 
 
 def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,74 +139,28 @@ def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     pixels = x.reshape(-1, x.shape[-1])
     near = pixels[:: len(pixels) // _SAMPLES | 1].mean(axis=0)  # an odd step visits all columns of an image
-    total, squares = _sums(_moments, x, _table(x, near)[0]) / len(pixels)
+    total, squares = _sums("moments", False, x, x, _table(x, near)) / len(pixels)
     return near + total, np.maximum(squares - total**2, 0)
 
 
 @kernel
-def _moments(x, near, partial, edges):
-    share(len(partial), _moments_of_block, (x, near, partial, edges))
+def _walk(whole, ragged, width, x, grad_y, out, table, partial, edges):
+    share(len(edges) - 1, _walk_block, (whole, ragged, width, x, grad_y, out, table, partial, edges))
 
 
 @inner_kernel
-def _moments_of_block(b, x, near, partial, edges):
-    """Sums of x - near and of its square."""
-    total, squares = partial[b, 0], partial[b, 1]
-    for first in range(edges[b], edges[b + 1], len(near)):
-        stride = x[first : first + len(near)]
-        for c in range(len(stride)):
-            d = stride[c] - near[c]
-            total[c] += d
-            squares[c] += d * d
-
-
-@kernel
-def _apply(x, y, floor, table, edges):
-    share(len(edges) - 1, _apply_to_block, (x, y, floor, table, edges))
-
-
-@inner_kernel
-def _apply_to_block(b, x, y, floor, table, edges):
-    mean, slope, bias = table[0], table[1], table[2]
-    for i in range(edges[b], edges[b + 1], len(mean)):
-        source, target = x[i : i + len(mean)], y[i : i + len(mean)]
-        for c in range(len(source)):
-            value = (source[c] - mean[c]) * slope[c] + bias[c]
-            target[c] = floor if value < floor else value
-
-
-@kernel
-def _grads(x, grad_y, y, plain, mean, partial, edges):
-    share(len(partial), _grads_of_block, (x, grad_y, y, plain, mean, partial, edges))
-
-
-@inner_kernel
-def _grads_of_block(b, x, grad_y, y, plain, mean, partial, edges):
-    """Sums of dy and of dy * (x - mean), where y > 0 or where it is plain that the gradient passes."""
-    total, product = partial[b, 0], partial[b, 1]
-    for i in range(edges[b], edges[b + 1], len(mean)):
-        j = i + len(mean)
-        source, grads, outputs = x[i:j], grad_y[i:j], y[i:j]
-        for c in range(len(source)):
-            g = grads[c] if (outputs[c] > 0) | plain else f4(0)
-            total[c] += g
-            product[c] += g * (source[c] - mean[c])
-
-
-@kernel
-def _apply_grad(x, grad_y, y, plain, grad_x, table, edges):
-    share(len(edges) - 1, _apply_grad_to_block, (x, grad_y, y, plain, grad_x, table, edges))
-
-
-@inner_kernel
-def _apply_grad_to_block(b, x, grad_y, y, plain, grad_x, table, edges):
-    mean, slope, level, tilt = table[0], table[1], table[2], table[3]
-    for i in range(edges[b], edges[b + 1], len(mean)):
-        j = i + len(mean)
-        source, grads, outputs, target = x[i:j], grad_y[i:j], y[i:j], grad_x[i:j]
-        for c in range(len(source)):
-            g = grads[c] if (outputs[c] > 0) | plain else f4(0)
-            target[c] = slope[c] * ((g - level[c]) - tilt[c] * (source[c] - mean[c]))
+def _walk_block(b, whole, ragged, width, x, grad_y, out, table, partial, edges):
+    """The rows of block b, so many columns of them at a time, and what is left of a row."""
+    step = table.shape[1]
+    rows, rest = (edges[b + 1] - edges[b]) // step, (edges[b + 1] - edges[b]) % step
+    for column in range(0, step, width):
+        start = 4 * (edges[b] + column)
+        source, grads, to = address_of(x) + start, address_of(grad_y) + start, address_of(out) + start
+        known, sums = address_of(table) + 4 * column, address_of(partial) + 4 * (2 * b * step + column)
+        call_loop(whole, (rows, width, step, source, grads, to, known, sums))
+        if rest > column:
+            end = 4 * rows * step
+            call_loop(ragged, (1, rest - column, step, source + end, grads + end, to + end, known, sums))
 
 
 # --- layer norm: statistics of rows ---

@@ -42,6 +42,7 @@ HEAD = (
     "channels",
 )  # fmt: skip
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
+ENOUGH = 128  # pixels that make it worth a tile's while to fetch sums and to put them back
 
 
 class Plan(NamedTuple):
@@ -164,11 +165,12 @@ class _Tables:
         return Plan(np.concatenate(parts), any(columns % lanes for _, columns, *_ in self.blocks))
 
 
-def _bands(rows: int, *sources: tuple[_Source, _Need]) -> int:
-    """Into how many bands the output rows are cut, so that what a band reads stays in the nearest cache."""
+def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
+    """Into how many bands the output rows are cut, so that what a band reads stays in the nearest cache, as
+    long as it has this many rows."""
     fixed = sum(source.row_bytes * need.lead for source, need in sources)
     each = sum(source.row_bytes * max(need.step, 1) for source, need in sources)
-    return max(1, rows // max(2, (NEAREST - fixed) // each))
+    return max(1, rows // max(least, (NEAREST - fixed) // each))
 
 
 @functools.lru_cache(maxsize=512)
@@ -224,7 +226,7 @@ def _phases(size: int, k: int, stride: int, before: int, dilation: int, margin: 
 def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Margin before the output gradient, and its shape with margins: what the input gradient is made from."""
     out = window.output_shape(spatial)
-    margin = tuple(-(-(e - 1) // s) for e, s in zip(window.extent, window.stride))
+    margin = tuple((e - 1) // s for e, s in zip(window.extent, window.stride))
     beyond = [
         max(0, (n - 1 + b) // s - (o - 1))
         for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
@@ -316,7 +318,8 @@ def plan_weight_grad(
     ]  # fmt: skip
     tables.blocks = matrix_blocks(rows, f, run)
     can_band = need.step and not (with_margin and max(window.stride) > 1)
-    bands = _bands(out[1], (source, need), (grad, _Need(1, 2 * margin[1]))) if can_band else 1
+    needs = (source, need), (grad, _Need(1, 2 * margin[1]))
+    bands = _bands(out[1], *needs, least=max(2, ENOUGH // out[2])) if can_band else 1
     return tables.plan(source, out[2], window.stride[2] * channels, bands, need)
 
 

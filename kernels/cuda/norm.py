@@ -34,7 +34,7 @@ def batch_norm_backward(
     grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float
 ) -> Arrays3:
     """Gradients of :func:`batch_norm` in x, weight and bias."""
-    return norm_block_backward(grad_y, x, weight, mean, var, eps, None)
+    return norm_block_backward(grad_y, x, weight, weight, mean, var, eps, None)  # without ReLU any bias
 
 
 @float32_kernel
@@ -53,11 +53,11 @@ def norm_block(x: Array, weight: Array, bias: Array, eps: float, relu: bool) -> 
 
 @float32_kernel
 def norm_block_backward(
-    grad_y: Array, x: Array, weight: Array, mean: Array, var: Array, eps: float, y: Array | None
+    grad_y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array, eps: float, y: Array | None
 ) -> Arrays3:
     """Gradients of :func:`norm_block` in x, weight and bias (Ioffe and Szegedy 2015)."""
     if x.size == 0:
-        return plain_blocks.norm_block_backward(arrays, grad_y, x, weight, mean, var, eps, y)
+        return plain_blocks.norm_block_backward(arrays, grad_y, x, weight, bias, mean, var, eps, y)
     grad_y, x, (rows, channels), relu = contiguous(grad_y), contiguous(x), _matrix(x), y is not None
     seen = grad_y, x, contiguous(y) if relu else grad_y, contiguous(mean)  # y is looked at with a ReLU only
     partial = _sums("grad_moments", rows, channels, seen, relu)

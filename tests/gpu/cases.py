@@ -182,7 +182,7 @@ def norm_block(x_shape: tuple, relu: bool) -> Callable:
     def case(draw: Draw) -> Any:
         x, weight, bias, grad_y = draw.several(x_shape, x_shape[-1:], x_shape[-1:], x_shape)
         y, mean, var = kernels.norm_block(x, weight, bias, 1e-3, relu)
-        grads = kernels.norm_block_backward(grad_y, x, weight, mean, var, 1e-3, y if relu else None)
+        grads = kernels.norm_block_backward(grad_y, x, weight, bias, mean, var, 1e-3, y if relu else None)
         return y, mean, var, grads, kernels.scale_shift(x, weight, bias, relu)
 
     return case

@@ -52,7 +52,7 @@ def check_batch(gpu, x: np.ndarray, relu: bool = False) -> None:
     all_close(got, blocks.norm_block(arrays, *doubled(x, weight, bias), EPS, relu))
     y, mean, var = (value.get() for value in got)
     grad_y, seen = numbers(*x.shape, seed=3), y if relu else None
-    known = grad_y, x, weight, mean, var
+    known = grad_y, x, weight, bias, mean, var
     got = cuda.norm_block_backward(*on(gpu, *known), EPS, gpu.asarray(y) if relu else None)
     truth = blocks.norm_block_backward(arrays, *doubled(*known), EPS, seen)
     grads_close(got, truth, grad_y * weight / np.sqrt(var + EPS))
@@ -194,7 +194,7 @@ def test_other_dtypes_go_to_the_whole_array_room(gpu, monkeypatch):
     y, mean, var = cuda.norm_block(*on(gpu, x, weight, bias), EPS, True)
     assert y.dtype == mean.dtype == var.dtype == np.float64
     all_close((y, mean, var), blocks.norm_block(arrays, x, weight, bias, EPS, True), limit=1e-12)
-    known = x, x, weight, mean.get(), var.get()
+    known = x, x, weight, bias, mean.get(), var.get()
     got = cuda.norm_block_backward(*on(gpu, *known), EPS, y)
     all_close(got, blocks.norm_block_backward(arrays, *known, EPS, y.get()), limit=1e-12)
 

@@ -177,14 +177,18 @@ def block_calls(n):
     maps, stats = normal(n, 4, 2, 4) + 2, (scale, shift, EPS)
     y, mean, var = run("reference", "norm_block", maps, *stats, True)
     needs = (True, True, True)
+    grad_y, *geometry = conv_calls(n)["conv_input_grad"]
     return {
         "conv_block": (x, weight, bias, window, groups, True, True),
         "conv_block_backward": (normal(*pooled.shape), x, weight, None, where, window, groups, needs),
+        "conv_transpose": (grad_y, weight, normal(4), *geometry[1:]),
         "dense": (rows, matrix, shift, True),
         "dense_backward": (normal(*dense.shape, seed=3), rows, matrix, dense, needs),
         "norm_block": (maps, *stats, True),
-        "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, mean, var, EPS, y),
+        "norm_block_backward": (normal(*y.shape, seed=3), maps, scale, shift, mean, var, EPS, y),
         "scale_shift": (maps, scale, shift, True),
+        "join": (1, rows, normal(n, 2), rows + 1),
+        "cut": (maps, (1, 3), 3),
     }
 
 

@@ -198,7 +198,7 @@ def test_normalisation_agrees_with_the_reference(room, dtype, shape, features, r
     wanted = expected("norm_block", x, weight, bias, EPS, relu)
     assert_same(run(room, "norm_block", x, weight, bias, EPS, relu), wanted, dtype)
     y, mean, var = (astype(a, dtype) for a in wanted)
-    backward = normal(*x.shape, dtype=dtype, seed=3), x, weight, mean, var, EPS, y if relu else None
+    backward = normal(*x.shape, dtype=dtype, seed=3), x, weight, bias, mean, var, EPS, y if relu else None
     assert_same(
         run(room, "norm_block_backward", *backward), expected("norm_block_backward", *backward), dtype
     )
@@ -214,7 +214,7 @@ def test_dense_and_norm_backward_are_the_numeric_derivatives(room):
     assert_gradients(lambda *inputs: run(room, "dense", *inputs, True), [x, weight, bias], [grad_y], grads)
     weight, bias, grad_y = normal(4, seed=1), normal(4, seed=2), normal(6, 4, seed=3)
     y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
-    grads = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+    grads = run(room, "norm_block_backward", grad_y, x, weight, bias, mean, var, EPS, y)
     assert_gradients(
         lambda *inputs: run(room, "norm_block", *inputs, EPS, True)[:1], [x, weight, bias], [grad_y], grads
     )
@@ -223,3 +223,25 @@ def test_dense_and_norm_backward_are_the_numeric_derivatives(room):
 def test_a_file_of_a_room_is_not_taken_for_a_block():
     with kernels.use("numpy"):  # where dense.py holds the matrix product
         assert kernels.dense(np.ones((2, 3)), np.ones((3, 1)), None, True).tolist() == [[3], [3]]
+
+
+# --- pieces ---
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("axis", [0, 1, 3])
+@pytest.mark.parametrize("sizes", [(16, 16), (1, 15, 17), (33,), (0, 40, 3), (2, 2, 2, 2, 12)])
+@pytest.mark.parametrize("width", [3, 61])
+def test_joining_and_cutting_are_numpys_own(room, dtype, axis, sizes, width):
+    """Runs of numbers of all lengths beside that of a vector, in arrays small and large."""
+    shape = [2, 33, width, 20]
+    parts = [normal(*shape[:axis], n, *shape[axis + 1 :], dtype=dtype, seed=i) for i, n in enumerate(sizes)]
+    whole = np.concatenate(parts, axis)
+    (joined,) = run(room, "join", axis, *parts)
+    np.testing.assert_array_equal(joined, whole)
+    for layout in (whole, np.asfortranarray(whole)):
+        pieces = run(room, "cut", layout, sizes, axis)
+        for piece, part in zip(pieces, parts, strict=True):
+            assert piece.flags.c_contiguous and piece.dtype == dtype
+            np.testing.assert_array_equal(piece, part)

@@ -69,6 +69,27 @@ def test_any_geometry(size, kernel, stride, padding, dilation, channels, groups)
     check_all_three((2, *size, channels * groups), kernel, 3 * groups, stride, padding, dilation, groups)
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("rest", [0, 1])  # a last column of y that belongs to no window
+@pytest.mark.parametrize(
+    "spatial, kernel, inputs, filters",
+    [((5,), (2,), 3, 4), ((3, 7), (2, 2), 17, 5), ((4, 33), (3, 2), 5, 16), ((2, 13), (1, 3), 16, 33),
+     ((2, 3, 5), (2, 2, 2), 4, 3), ((6, 1), (2, 4), 7, 24), ((3, 4), (3, 1), 2, 9)],
+)  # fmt: skip
+def test_windows_side_by_side(spatial, kernel, inputs, filters, rest, with_bias):
+    rng, rank = np.random.default_rng(0), len(kernel)
+    window = Window(kernel, kernel, ((0, 0),) * rank, (1,) * rank)
+    larger = [n * k for n, k in zip(spatial, kernel)]
+    larger[-1] += rest if kernel[-1] > 1 else 0
+    x = rng.standard_normal((2, *spatial, inputs)).astype(np.float32)
+    w = rng.standard_normal((*kernel, inputs, filters)).astype(np.float32).swapaxes(-1, -2)
+    b = rng.standard_normal(filters).astype(np.float32)
+    y_shape = (2, *larger, filters)
+    y = cpu.conv_transpose(x, w, b if with_bias else None, y_shape, window, 1)
+    want = arrays.conv_input_grad(x.astype(np.float64), w.astype(np.float64), y_shape, window, 1)
+    close(y, want + b if with_bias else want)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 def test_fewer_images_than_threads_are_cut_into_bands(n):
     check_all_three((n, 12, 10, 3), (3, 3), 8, stride=2, padding=1)

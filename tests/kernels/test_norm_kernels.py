@@ -9,6 +9,8 @@ from kernel_cases import DTYPES, EPS, ROOMS, TESTED, assert_same, expected, norm
 from numeric import assert_gradients
 
 import tinynet as tn
+from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.norm_loops import row_sizes
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=3)
 FEATURES = st.sampled_from([1, 4, 7, 16, 19])
@@ -113,7 +115,7 @@ def test_norm_block(room, dtype, axes, features, relu):
     got = run(room, "norm_block", x, weight, bias, EPS, relu)
     assert_same(got, wanted, dtype)
     # a y within rounding of 0 may be open here and closed there: both get the mask of the reference
-    args = normal(*x.shape, dtype=dtype, seed=3), x, weight, mean.astype(dtype), var.astype(dtype), EPS
+    args = normal(*x.shape, dtype=dtype, seed=3), x, weight, bias, mean.astype(dtype), var.astype(dtype), EPS
     args += (y.astype(dtype) if relu else None,)
     assert_same(run(room, "norm_block_backward", *args), expected("norm_block_backward", *args), dtype)
 
@@ -133,7 +135,7 @@ def test_backward_with_relu_is_the_numeric_derivative(room):
     x, weight, bias, grad_y = normal(6, 4), normal(4, seed=1), normal(4, seed=2), normal(6, 4, seed=3)
     y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
     assert 0.2 < (y > 0).mean() < 0.8
-    grads = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+    grads = run(room, "norm_block_backward", grad_y, x, weight, bias, mean, var, EPS, y)
 
     def forward(*inputs):
         return run(room, "norm_block", *inputs, EPS, True)[:1]
@@ -149,7 +151,7 @@ def test_relu_lets_nan_through_and_no_gradient_at_zero(room):
     weight, bias = np.array([1, 0, 1], np.float32), np.zeros(3, np.float32)
     y, mean, var = run(room, "norm_block", x, weight, bias, EPS, True)
     assert np.isnan(y[:, 0]).all() and (y[:, 1] == 0).all() and 0 < (y[:, 2] > 0).mean() < 1
-    grad_x, _, grad_bias = run(room, "norm_block_backward", grad_y, x, weight, mean, var, EPS, y)
+    grad_x, _, grad_bias = run(room, "norm_block_backward", grad_y, x, weight, bias, mean, var, EPS, y)
     assert np.isnan(grad_x[:, 0]).all() and grad_bias[1] == 0 and grad_bias[2] == (y[:, 2] > 0).sum()
     (y,) = run(room, "scale_shift", x, weight, bias, True)
     assert np.isnan(y[7, 0]) and (y >= 0).sum() == y.size - 1
@@ -158,6 +160,7 @@ def test_relu_lets_nan_through_and_no_gradient_at_zero(room):
 # --- the fast room: many numbers, threads, layouts ---
 
 LARGE = [(1000, 3), (63, 9, 31), (5, 40, 41, 16), (2, 5, 20, 21, 32), (3, 700, 64), (700, 128), (70, 600)]
+RAGGED = [(33_001, 1), (2501, 13), (4099, 10), (999, 17), (30, 601), (257, 100), (1, 5000), (5, 16), (3, 8)]
 
 
 def arrays_of(shape, offset=0.0):
@@ -170,16 +173,34 @@ def arrays_of(shape, offset=0.0):
 def forward_and_backward(room, x, grad_y, weight, bias, relu):
     y, mean, var = run(room, "norm_block", x, weight, bias, 1e-3, relu)
     mask = y if relu else None
-    return [y, mean, var, *run(room, "norm_block_backward", grad_y, x, weight, mean, var, 1e-3, mask)]
+    return [y, mean, var, *run(room, "norm_block_backward", grad_y, x, weight, bias, mean, var, 1e-3, mask)]
 
 
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("shape", LARGE)
+@pytest.mark.parametrize("shape", LARGE + RAGGED)
 def test_norm_block_of_several_blocks_against_float64(shape, relu):
     operands = arrays_of(shape, offset=-1)
     got = forward_and_backward("fast", *operands, relu)
     wanted = forward_and_backward("numpy", *(a.astype(float) for a in operands), relu)
     assert_same(got, wanted, np.float32)
+
+
+@pytest.mark.parametrize("shape", LARGE + RAGGED)
+def test_the_backward_finds_the_mask_of_the_forward_to_the_last_bit(shape):
+    """A few values of x, and biases that put one of them at zero but for rounding."""
+    x = normal(*shape, dtype=np.float32).round()
+    weight = normal(shape[-1], dtype=np.float32, seed=1)
+    _, mean, var = run("fast", "norm_block", x, weight, weight, EPS, False)
+    bias = ((mean - 1) * weight / np.sqrt(var + EPS)).astype(np.float32)
+    y, mean, var = run("fast", "norm_block", x, weight, bias, EPS, True)
+    grads = run("fast", "norm_block_backward", np.ones_like(x), x, weight, bias, mean, var, EPS, y)
+    np.testing.assert_array_equal(grads[2], (y > 0).reshape(-1, shape[-1]).sum(axis=0))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 10, 13, 16, 17, 24, 31, 32, 48, 64, 96, 100, 128, 601])
+def test_rows_of_batch_norm_are_whole_pixels_in_whole_vectors(channels):
+    row, vectors = row_sizes(channels)
+    assert row % channels == 0 and row % (vectors * registers()[0]) == 0
 
 
 @pytest.mark.parametrize("shape", [(200_000, 1), (9, 64, 64, 16), (4000, 130)])
@@ -229,6 +250,6 @@ def test_blocks_of_nothing(room):
     x, weight = np.zeros((0, 3), np.float32), np.ones(3, np.float32)
     y, mean, var = run(room, "norm_block", x, weight, weight, EPS, True)
     assert y.shape == (0, 3) and (mean == 0).all() and (var == 0).all()
-    grads = run(room, "norm_block_backward", x, x, weight, mean, var, EPS, y)
+    grads = run(room, "norm_block_backward", x, x, weight, weight, mean, var, EPS, y)
     assert [g.shape for g in grads] == [(0, 3), (3,), (3,)]
     assert run(room, "scale_shift", x, weight, weight, True)[0].shape == (0, 3)

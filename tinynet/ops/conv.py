@@ -125,12 +125,8 @@ class ConvTranspose(Op):
     def forward(self, x, weight, bias, *, spatial, window, groups):
         self.x, self.window, self.groups = x, window, groups
         self.weight = weight.swapaxes(-1, -2)  # (*kernel, out / groups, in): that of the convolution
-        y = kernels.conv_input_grad(
-            x, self.weight, (len(x), *spatial, weight.shape[-1] * groups), window, groups
-        )
-        if bias is not None:
-            y += bias
-        return y
+        y_shape = (len(x), *spatial, weight.shape[-1] * groups)
+        return kernels.conv_transpose(x, self.weight, bias, y_shape, window, groups)
 
     def backward(self, grad):
         geometry = (self.window, self.groups)

@@ -33,8 +33,7 @@ class BatchNorm(Op):
 
     def forward(self, x, weight, bias, *, running, momentum, eps, relu):
         y, mean, var = kernels.norm_block(x, weight, bias, eps, relu)
-        self.x, self.weight, self.mean, self.var, self.eps = x, weight, mean, var, eps
-        self.y = y if relu else None
+        self.known, self.y = (x, weight, bias, mean, var, eps), y if relu else None
         n = math.prod(x.shape[:-1])
         for old, new in zip(running, (mean, var * (n / (n - 1)))):
             old *= momentum
@@ -42,7 +41,7 @@ class BatchNorm(Op):
         return y
 
     def backward(self, grad):
-        return kernels.norm_block_backward(grad, self.x, self.weight, self.mean, self.var, self.eps, self.y)
+        return kernels.norm_block_backward(grad, *self.known, self.y)
 
 
 class BatchNormFixed(Op):
