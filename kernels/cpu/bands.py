@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import inner_kernel
+from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
@@ -78,7 +78,7 @@ def unpool(scratch, grad_y, where, row, head, low, high):
     last = min((high - head[1] + 1) // 2, len(grad_y))
     for h in range(max(low - head[1], 0) // 2, last):
         above = address_of(scratch) + 4 * head[2] + (head[1] + 2 * h) * line
-        call_row(
+        call_loop(
             row,
             (above, above + line, address_of(grad_y[h]), address_of(where[h]),
              grad_y.shape[1] // channels, channels, 0),

@@ -31,9 +31,10 @@ from tinynet.kernels.cpu.bands import (
     needed,
     new_scratch,
 )
-from tinynet.kernels.cpu.halving import call_row, row_address
+from tinynet.kernels.cpu.halving import row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
+from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.microkernel import SLACK, address_of
 from tinynet.kernels.cpu.plan import (
     Plan,
     plan_conv,
@@ -247,7 +248,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
                     to_row = out + 4 * (job[4] + d * job[5] + h * job[6] + column)
                     w = 0
                     while True:
-                        call_tile(
+                        call_loop(
                             tile,
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
                              first, 0, to_row + 4 * w * job[7], job[7], columns, relu),
@@ -263,7 +264,7 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
     line, channels = job[6], job[7]
     for h in range(low // 2, high // 2):
         above = address_of(band_out) + 4 * (2 * h - low) * line
-        call_row(
+        call_loop(
             row,
             (above, above + 4 * line, address_of(y[h]), address_of(where[h]), y.shape[1] // channels,
              channels, relu),
@@ -327,7 +328,7 @@ def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
         for i in range(len(tiles)):
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
             target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
-            call_tile(
+            call_loop(
                 tile,
                 (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
                  high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),

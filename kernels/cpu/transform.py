@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.jit import compiled_callback
-from tinynet.kernels.cpu.microkernel import keep_alive, registers
+from tinynet.kernels.cpu.loops import loop_address, opaque, read_numbers
+from tinynet.kernels.cpu.microkernel import registers
 from tinynet.kernels.cpu.points import TALL, Matrices, Matrix, matrices
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()
@@ -76,10 +76,14 @@ class _Map:
 
     def addresses(self, name: str, tile: ir.Value, channel: ir.Value, n: int) -> list[list[ir.Value]]:
         b, v = self.b, self.v
+        i_step, j_step = (b.mul(v[f"{name}_{axis}"], _I64(4)) for axis in "ij")
         corner = b.add(channel, b.mul(tile, v[f"{name}_tile"]))
-        rows = [b.add(corner, b.mul(_I64(i), v[f"{name}_i"])) for i in range(n)]
-        cells = [[b.add(row, b.mul(_I64(j), v[f"{name}_j"])) for j in range(n)] for row in rows]
-        return [[b.add(v[name], b.mul(cell, _I64(4))) for cell in row] for row in cells]
+        row = opaque(b, b.add(v[name], b.mul(corner, _I64(4))))
+        cells = []
+        for _ in range(n):
+            cells.append([b.add(row, b.mul(_I64(j), j_step)) for j in range(n)])
+            row = b.add(row, i_step)
+        return cells
 
     def times(self, rows: Sequence[int], x: Sequence[ir.Value]) -> list[ir.Value]:
         """These rows of M x."""
@@ -149,45 +153,24 @@ class _Map:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_map(typingctx, side, number, end, arguments):
-    kind = Matrices._fields[number.literal_value]
-    matrix, ending = getattr(matrices(side.literal_value), kind), end.literal_value
+def _emit_map(typingctx, side, kind, end, numbers):
+    name = Matrices._fields[kind.literal_value]
+    matrix = getattr(matrices(side.literal_value), name)
+    tall, ending = name in TALL, end.literal_value
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[3], len(ARGUMENTS))
-        _Map(builder, matrix, kind in TALL, ending, dict(zip(ARGUMENTS, numbers))).build()
+        _Map(builder, matrix, tall, ending, read_numbers(builder, values[3], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(side, number, end, arguments), codegen
+    return types.void(side, kind, end, numbers), codegen
 
 
 @functools.cache
 def map_address(side: int, kind: str, end: int) -> int:
     """Address of the compiled map of that kind, a field of ``Matrices``; ``end`` is STORE, ADD or FINISH."""
-    number = Matrices._fields.index(kind)
+    index = Matrices._fields.index(kind)
 
-    def linear_map(
-        source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles, channels,
-        bias, relu,
-    ):  # fmt: skip
-        _emit_map(
-            side, number, end,
-            (source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles,
-             channels, bias, relu),
-        )  # fmt: skip
+    def linear_map(numbers):
+        _emit_map(side, index, end, numbers)
 
-    return keep_alive(compiled_callback(linear_map, types.void(*[types.int64] * len(ARGUMENTS))))
-
-
-@intrinsic
-def call_map(typingctx, address, arguments):
-    """Call the map at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``; missing ones are 0."""
-
-    def codegen(context, builder, signature, values):
-        given = cgutils.unpack_tuple(builder, values[1])
-        numbers = [*given, *[_I64(0)] * (len(ARGUMENTS) - len(given))]
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), codegen
+    return loop_address(linear_map)

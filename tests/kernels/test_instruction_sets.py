@@ -19,7 +19,7 @@ PROGRAM = """
 import json, re
 import numba, numpy as np
 from tinynet.kernels import Window, arrays, blocks, cpu
-from tinynet.kernels.cpu import microkernel, tiling
+from tinynet.kernels.cpu import loops, microkernel, tiling
 
 def worst(shape, filters, groups=1):
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def worst(shape, filters, groups=1):
 lanes, room = microkernel.registers()
 rows, vectors, _ = tiling.tile_form(100, 4 * lanes)
 function = microkernel.tile_function(rows, vectors, lanes, 0, rows)
-asm = numba.cfunc(microkernel.SIGNATURE)(function)._library.get_asm_str()
+asm = numba.cfunc(loops.SIGNATURE)(function)._library.get_asm_str()
 lines = [line.strip() for line in asm.splitlines()]
 products = [i for i, line in enumerate(lines) if line.startswith(INSTRUCTION)]
 inside = lines[products[0] : products[-1]]
