@@ -17,7 +17,8 @@ f4 = np.float32
 
 @inner_kernel
 def band_of(band, bands, rows, grain):
-    """First row of a band, and the first that is beyond it."""
+    """First row of a band, and the first that is beyond it. An even number of rows is cut into pairs."""
+    grain = max(grain, 2 - rows % 2)
     return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
 
 

@@ -43,6 +43,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
+from tinynet.kernels.cpu.squares import mapped
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
@@ -133,7 +134,7 @@ def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, grou
     spatial, _, filters, window = sizes
     back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _with_slack(_turned(weight), down) if needs[0] else _EMPTY
+    turned = _weights(_turned(weight), down) if needs[0] else _EMPTY
     grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
@@ -165,8 +166,11 @@ def _in_rows(x):
     return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
 
 
-def _with_slack(b, plan: Plan):
-    """b as one contiguous row of numbers, with room behind it when the last tile reads too far."""
+def _weights(b, plan: Plan):
+    """b as one contiguous row of numbers, mapped if the tiles need it, with room behind it when the last tile
+    reads too far."""
+    if plan.squares:
+        return mapped(contiguous(b))
     if not plan.ragged:
         return contiguous(b).reshape(-1)
     row = np.zeros(b.size + SLACK, f4)
@@ -197,7 +201,7 @@ def _pooling(forward: int, where, channels: int):
 
 def _run(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     if out.size:
-        given = _in_rows(source), _with_slack(b, plan), start
+        given = _in_rows(source), _weights(b, plan), start
         to = _in_rows(out), *_pooling(1, where, out.shape[-1])
         _convolve(*given, *to, int(relu), plan.table, *_shares(len(out)))
 
@@ -243,7 +247,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
             weights = address_of(b) + 4 * column
             first = address_of(start) + 4 * (job[15] + column)
             for d in range(job[8]):
-                for h in range(low, high):
+                for h in range(low, high, 1 + tiles[i, 4]):
                     from_row = a + 4 * (job[0] + d * job[1] + h * job[2])
                     to_row = out + 4 * (job[4] + d * job[5] + h * job[6] + column)
                     w = 0
@@ -251,7 +255,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
                         call_loop(
                             tile,
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
-                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu),
+                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu, job[6]),
                         )  # fmt: skip
                         if w + rows >= job[10]:
                             break

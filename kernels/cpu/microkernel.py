@@ -85,10 +85,12 @@ class _TileBuilder:
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{lanes}f32"
         )
         self.scrap = cgutils.alloca_once(builder, self.vector) if ragged else None
-        self.floor = self.spread(
+        self.floor = spread(
+            builder,
             builder.select(
                 builder.icmp_signed("!=", values["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf"))
-            )
+            ),
+            lanes,
         )
 
     def build(self) -> None:
@@ -110,7 +112,7 @@ class _TileBuilder:
         b = self.builder
         weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
         for p, address in enumerate(self.places(a)):
-            number = self.spread(b.load(self.pointer(address, _FLOAT), align=4))
+            number = spread(b, b.load(self.pointer(address, _FLOAT), align=4), self.lanes)
             for j in range(self.vectors):
                 cell = self.tile[p * self.vectors + j]
                 b.store(b.call(self.fma, [number, weights[j], b.load(cell)]), cell)
@@ -156,18 +158,18 @@ class _TileBuilder:
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address, self.vector), align=4)
 
-    def spread(self, number: ir.Value) -> ir.Value:
-        none = ir.Constant(self.vector, ir.Undefined)
-        one = self.builder.insert_element(none, number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(
-            one, none, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        )
-
     def offset(self, address: ir.Value, floats: ir.Value) -> ir.Value:
         return self.builder.add(address, self.builder.mul(floats, _I64(4)))
 
     def pointer(self, address: ir.Value, kind: ir.Type) -> ir.Value:
         return self.builder.inttoptr(address, kind.as_pointer())
+
+
+def spread(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
+    """A vector of that many times the number."""
+    none = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    one = builder.insert_element(none, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
 @intrinsic(prefer_literal=True)

@@ -27,17 +27,25 @@ _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 # Addresses in bytes, strides in floats. The target is stored, or added to, or is given a bias and a ReLU.
 ARGUMENTS = (
     "source", "source_i", "source_j", "source_tile", "target", "target_i", "target_j", "target_tile", "tiles",
-    "channels", "bias", "relu",
+    "channels", "start", "relu",
 )  # fmt: skip
 STORE, ADD, FINISH = range(3)
 
 
-class _Map:
+class Map:
     """Writes the instructions of one map."""
 
-    def __init__(self, builder: ir.IRBuilder, matrix: Matrix, tall: bool, end: int, values: dict[str, Any]):
-        self.b, self.matrix, self.tall, self.end, self.v = builder, matrix, tall, end, values
-        self.lanes = registers()[0]
+    def __init__(
+        self,
+        builder: ir.IRBuilder,
+        matrix: Matrix,
+        tall: bool,
+        end: int,
+        lanes: int,
+        values: dict[str, Any],
+    ):
+        self.b, self.matrix, self.tall, self.end, self.lanes = builder, matrix, tall, end, lanes
+        self.v = values
         self.vector = ir.VectorType(_FLOAT, self.lanes)
         self.fma = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{self.lanes}f32"
@@ -54,10 +62,14 @@ class _Map:
             n, m = len(self.matrix[0]), len(self.matrix)
             source = self.addresses("source", tile.index, channel, n)
             target = self.addresses("target", tile.index, channel, m)
-            if self.end == FINISH:
-                self.prepare(channel)
-            for rows in self.groups():
-                self.map_rows(rows, source, target)
+            self.write(source, target, channel)
+
+    def write(self, source: list, target: list, channel: ir.Value) -> None:
+        """One square, from and to these addresses, of the vector of channels that begins with ``channel``."""
+        if self.end == FINISH:
+            self.prepare(channel)
+        for rows in self.groups():
+            self.map_rows(rows, source, target)
 
     def groups(self) -> list[Sequence[int]]:
         """Rows of M that are made together: a pair shares its even and its odd part; of a wide matrix, every
@@ -135,7 +147,7 @@ class _Map:
     def prepare(self, channel: ir.Value) -> None:
         """The bias of these channels, and what the ReLU clips at."""
         b = self.b
-        self.bias = self.load(b.add(self.v["bias"], b.mul(channel, _I64(4))))
+        self.bias = self.load(b.add(self.v["start"], b.mul(channel, _I64(4))))
         clips = b.icmp_signed("!=", self.v["relu"], _I64(0))
         self.floor = b.select(clips, self.constant(0.0), self.constant(float("-inf")))
 
@@ -159,7 +171,8 @@ def _emit_map(typingctx, side, kind, end, numbers):
     tall, ending = name in TALL, end.literal_value
 
     def codegen(context, builder, signature, values):
-        _Map(builder, matrix, tall, ending, read_numbers(builder, values[3], ARGUMENTS)).build()
+        numbers = read_numbers(builder, values[3], ARGUMENTS)
+        Map(builder, matrix, tall, ending, registers()[0], numbers).build()
         return context.get_dummy_value()
 
     return types.void(side, kind, end, numbers), codegen
