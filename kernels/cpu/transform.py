@@ -87,6 +87,7 @@ class Map:
                 self.put(value, place)
 
     def addresses(self, name: str, tile: ir.Value, channel: ir.Value, n: int) -> list[list[ir.Value]]:
+        """The addresses of the n x n vectors of the source or of the target."""
         b, v = self.b, self.v
         i_step, j_step = (b.mul(v[f"{name}_{axis}"], _I64(4)) for axis in "ij")
         corner = b.add(channel, b.mul(tile, v[f"{name}_tile"]))
@@ -152,6 +153,7 @@ class Map:
         self.floor = b.select(clips, self.constant(0.0), self.constant(float("-inf")))
 
     def put(self, value: ir.Value, address: ir.Value) -> None:
+        """Store a vector, or add it, or finish it, as ``end`` says."""
         b = self.b
         if self.end == ADD:
             value = b.fadd(self.load(address), value)
