@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks import timing
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
-from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, registers, tile_address
+from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.microkernel import address_of, most_rows, registers, tile_address
 from tinynet.kernels.cpu.threads import share
 
 _STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
@@ -76,7 +77,7 @@ def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) 
 def _products(tile, numbers, segment, out, steps):
     """Run the tile once, on the same few numbers all the time (strides of 0)."""
     columns = out.shape[1]
-    call_tile(
+    call_loop(
         tile,
         (address_of(numbers), 0, 0, address_of(numbers), 0, address_of(segment), 1, steps,
          address_of(numbers), 0, address_of(out), columns, columns),

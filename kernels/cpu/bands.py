@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import inner_kernel
+from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
@@ -17,7 +17,8 @@ f4 = np.float32
 
 @inner_kernel
 def band_of(band, bands, rows, grain):
-    """First row of a band, and the first that is beyond it."""
+    """First row of a band, and the first that is beyond it. An even number of rows is cut into pairs."""
+    grain = max(grain, 2 - rows % 2)
     return band * (rows // grain) // bands * grain, (band + 1) * (rows // grain) // bands * grain
 
 
@@ -78,7 +79,7 @@ def unpool(scratch, grad_y, where, row, head, low, high):
     last = min((high - head[1] + 1) // 2, len(grad_y))
     for h in range(max(low - head[1], 0) // 2, last):
         above = address_of(scratch) + 4 * head[2] + (head[1] + 2 * h) * line
-        call_row(
+        call_loop(
             row,
             (above, above + line, address_of(grad_y[h]), address_of(where[h]),
              grad_y.shape[1] // channels, channels, 0),

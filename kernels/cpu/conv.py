@@ -31,9 +31,10 @@ from tinynet.kernels.cpu.bands import (
     needed,
     new_scratch,
 )
-from tinynet.kernels.cpu.halving import call_row, row_address
+from tinynet.kernels.cpu.halving import row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.microkernel import SLACK, address_of, call_tile
+from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.microkernel import SLACK, address_of
 from tinynet.kernels.cpu.plan import (
     Plan,
     plan_conv,
@@ -42,6 +43,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
+from tinynet.kernels.cpu.squares import mapped
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
@@ -122,7 +124,7 @@ def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, grou
     spatial, _, filters, window = sizes
     back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _with_slack(turned_weight(weight), down) if needs[0] else _EMPTY
+    turned = _weights(turned_weight(weight), down) if needs[0] else _EMPTY
     grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
@@ -154,8 +156,11 @@ def _in_rows(x):
     return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
 
 
-def _with_slack(b, plan: Plan):
-    """b as one contiguous row of numbers, with room behind it when the last tile reads too far."""
+def _weights(b, plan: Plan):
+    """b as one contiguous row of numbers, mapped if the tiles need it, with room behind it when the last tile
+    reads too far."""
+    if plan.squares:
+        return mapped(contiguous(b))
     if not plan.ragged:
         return contiguous(b).reshape(-1)
     row = np.zeros(b.size + SLACK, f4)
@@ -187,7 +192,7 @@ def _pooling(forward: int, where, channels: int):
 def run_plan(source, b, start, out, where, relu: bool, plan: Plan) -> None:
     """Fill ``out``, by the jobs of a plan, from ``source`` (N, *spatial, C) and the numbers ``b``."""
     if out.size:
-        given = _in_rows(source), _with_slack(b, plan), start
+        given = _in_rows(source), _weights(b, plan), start
         to = _in_rows(out), *_pooling(1, where, out.shape[-1])
         _convolve(*given, *to, int(relu), plan.table, *_shares(len(out)))
 
@@ -233,15 +238,15 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
             weights = address_of(b) + 4 * column
             first = address_of(start) + 4 * (job[15] + column)
             for d in range(job[8]):
-                for h in range(low, high):
+                for h in range(low, high, 1 + tiles[i, 4]):
                     from_row = a + 4 * (job[0] + d * job[1] + h * job[2])
                     to_row = out + 4 * (job[4] + d * job[5] + h * job[6] + column)
                     w = 0
                     while True:
-                        call_tile(
+                        call_loop(
                             tile,
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
-                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu),
+                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu, job[6]),
                         )  # fmt: skip
                         if w + rows >= job[10]:
                             break
@@ -254,7 +259,7 @@ def pool_band(band_out, y, where, row, relu, low, high, job):
     line, channels = job[6], job[7]
     for h in range(low // 2, high // 2):
         above = address_of(band_out) + 4 * (2 * h - low) * line
-        call_row(
+        call_loop(
             row,
             (above, above + 4 * line, address_of(y[h]), address_of(where[h]), y.shape[1] // channels,
              channels, relu),
@@ -318,7 +323,7 @@ def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
         for i in range(len(tiles)):
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
             target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
-            call_tile(
+            call_loop(
                 tile,
                 (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
                  high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),

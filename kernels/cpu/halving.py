@@ -16,8 +16,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from tinynet.kernels.blocks import CLOSED
-from tinynet.kernels.cpu.jit import compiled_callback
-from tinynet.kernels.cpu.microkernel import keep_alive, registers
+from tinynet.kernels.cpu.loops import loop_address, read_numbers
+from tinynet.kernels.cpu.microkernel import registers
 
 _I64, _FLOAT, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
 
@@ -43,8 +43,8 @@ class _Row:
         size = b.mul(v["channels"], _I64(4))
         parts = b.udiv(v["channels"], _I64(self.lanes))
         with (
-            cgutils.for_range(b, v["pixels"], intp=_I64) as pixel,
             cgutils.for_range(b, parts, intp=_I64) as part,
+            cgutils.for_range(b, v["pixels"], intp=_I64) as pixel,
         ):
             c = b.mul(part.index, _I64(self.lanes))
             left = b.add(b.mul(b.mul(pixel.index, _I64(2)), size), b.mul(c, _I64(4)))
@@ -93,16 +93,15 @@ class _Row:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_row(typingctx, forward, lanes, arguments):
+def _emit_row(typingctx, forward, lanes, numbers):
     is_forward, n_lanes = bool(forward.literal_value), lanes.literal_value
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[2], len(ARGUMENTS))
-        row = _Row(builder, n_lanes, dict(zip(ARGUMENTS, numbers)))
+        row = _Row(builder, n_lanes, read_numbers(builder, values[2], ARGUMENTS))
         row.each_window(row.pool if is_forward else row.unpool)
         return context.get_dummy_value()
 
-    return types.void(forward, lanes, arguments), codegen
+    return types.void(forward, lanes, numbers), codegen
 
 
 @functools.cache
@@ -113,20 +112,7 @@ def row_address(forward: int, channels: int) -> int:
 
 @functools.cache
 def _row_address(forward: int, lanes: int) -> int:
-    def row(above, below, values, places, pixels, channels, relu):
-        _emit_row(forward, lanes, (above, below, values, places, pixels, channels, relu))
+    def row(numbers):
+        _emit_row(forward, lanes, numbers)
 
-    return keep_alive(compiled_callback(row, types.void(*[types.int64] * len(ARGUMENTS))))
-
-
-@intrinsic
-def call_row(typingctx, address, arguments):
-    """Call the loop at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
-
-    def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[1], len(ARGUMENTS))
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), codegen
+    return loop_address(row)

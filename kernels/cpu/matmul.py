@@ -24,7 +24,8 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.microkernel import address_of, call_tile, most_rows, tile_address
+from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.microkernel import address_of, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
 
@@ -178,7 +179,7 @@ def multiply_tiles(
 ):  # fmt: skip
     """out = start + a @ b for one block of columns. a, b, start and out are addresses; start may be out."""
     for r in range(0, rows, height):
-        call_tile(
+        call_loop(
             block[2] if r + height <= rows else block[3],
             (a + 4 * r * a_row, a_row, a_step, b, b_step, address_of(_ORIGIN), 1, steps,
              start + 4 * r * start_row, start_row, out + 4 * r * out_row, out_row, block[1], np.int64(relu)),

@@ -20,15 +20,14 @@ a + (p // run) * a_run + (p % run) * a_row.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.jit import compiled_callback
+from tinynet.kernels.cpu.loops import loop_address, read_numbers, strided
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
@@ -41,7 +40,6 @@ ARGUMENTS = (
     "start", "start_row", "out", "out_row", "columns", "relu", "a_run",
 )  # fmt: skip
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
-SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
 
 
 @functools.cache
@@ -111,10 +109,12 @@ class _TileBuilder:
         )
         last = builder.sub(values["columns"], _I64((vectors - 1) * lanes))
         self.mask = lanes_below(builder, last, lanes) if ragged else None
-        self.floor = self.spread(
+        self.floor = spread(
+            builder,
             builder.select(
                 builder.icmp_signed("!=", values["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf"))
-            )
+            ),
+            lanes,
         )
 
     def build(self) -> None:
@@ -135,17 +135,22 @@ class _TileBuilder:
         """One step: a vector of b for each column block, a spread number of a for each row."""
         b = self.builder
         weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
-        for p in range(self.rows):
-            runs = self.offset(a, b.mul(_I64(p // self.run), self.v["a_run"]))
-            address = self.offset(runs, b.mul(_I64(p % self.run), self.v["a_row"]))
-            number = self.spread(b.load(self.pointer(address, _FLOAT), align=4))
+        for p, address in enumerate(self.places(a)):
+            number = spread(b, b.load(self.pointer(address, _FLOAT), align=4), self.lanes)
             for j in range(self.vectors):
                 cell = self.tile[p * self.vectors + j]
                 b.store(b.call(self.fma, [number, weights[j], b.load(cell)]), cell)
 
+    def places(self, a: ir.Value) -> Iterator[ir.Value]:
+        """Where the numbers of one step are, row by row."""
+        b = self.builder
+        row, run = (b.mul(self.v[name], _I64(4)) for name in ("a_row", "a_run"))
+        for first in strided(b, a, run, self.rows // self.run):
+            yield from strided(b, first, row, self.run)
+
     def each_vector(self, base: ir.Value, row_stride: ir.Value, visit) -> None:
-        for p in range(self.rows):
-            row = self.offset(base, self.builder.mul(_I64(p), row_stride))
+        stride = self.builder.mul(row_stride, _I64(4))
+        for p, row in enumerate(strided(self.builder, base, stride, self.rows)):
             for j in range(self.vectors):
                 address = self.offset(row, _I64(j * self.lanes))
                 visit(self.tile[p * self.vectors + j], address, self.ragged and j == self.vectors - 1)
@@ -169,9 +174,6 @@ class _TileBuilder:
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address, self.vector), align=4)
 
-    def spread(self, number: ir.Value) -> ir.Value:
-        return spread(self.builder, number, self.lanes)
-
     def offset(self, address: ir.Value, floats: ir.Value) -> ir.Value:
         return self.builder.add(address, self.builder.mul(floats, _I64(4)))
 
@@ -180,62 +182,29 @@ class _TileBuilder:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, arguments):
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, numbers):
     shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run)]
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[5], len(ARGUMENTS))
-        _TileBuilder(builder, *shape, dict(zip(ARGUMENTS, numbers))).build()
+        _TileBuilder(builder, *shape, read_numbers(builder, values[5], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, lanes, ragged, run, arguments), codegen
+    return types.void(rows, vectors, lanes, ragged, run, numbers), codegen
 
 
 @functools.cache
 def tile_address(rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None) -> int:
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    return keep_alive(
-        compiled_callback(tile_function(rows, vectors, lanes, int(ragged), run or rows), SIGNATURE)
-    )
+    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows))
 
 
 def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int) -> Callable:
-    """The tile of that shape, to be compiled for ``SIGNATURE``."""
+    """The tile of that shape, to be called with the address of its ``ARGUMENTS``."""
 
-    def tile(
-        a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row, columns,
-        relu, a_run,
-    ):  # fmt: skip
-        _emit_tile(
-            rows, vectors, lanes, ragged, run,
-            (a, a_row, a_step, b, b_step, segments, n_segments, steps, start, start_row, out, out_row,
-             columns, relu, a_run),
-        )  # fmt: skip
+    def tile(numbers):
+        _emit_tile(rows, vectors, lanes, ragged, run, numbers)
 
     return tile
-
-
-def keep_alive(callback: Any) -> int:
-    """The address of compiled code, which must outlive it."""
-    _alive.append(callback)
-    return callback.address
-
-
-_alive: list = []
-
-
-@intrinsic
-def call_tile(typingctx, address, arguments):
-    """Call the tile at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
-
-    def codegen(context, builder, signature, values):
-        given = cgutils.unpack_tuple(builder, values[1])
-        numbers = [*given, *[_I64(0)] * (len(ARGUMENTS) - len(given))]
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), codegen
 
 
 @intrinsic

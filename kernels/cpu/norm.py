@@ -16,8 +16,9 @@ import numpy as np
 
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import address_of, registers
-from tinynet.kernels.cpu.norm_loops import call_loop, loop_address, row_sizes
+from tinynet.kernels.cpu.norm_loops import norm_loop, row_sizes
 from tinynet.kernels.cpu.threads import share, tasks_for
 
 _SAMPLES = 64  # pixels from which a first idea of the mean is taken
@@ -125,8 +126,8 @@ def _sums(loop: str, relu: bool, x: np.ndarray, grad_y: np.ndarray, table: np.nd
 def _walk_along(loop: str, relu: bool, x, grad_y, out, table, partial) -> None:
     """One loop of norm_loops.py over arrays like x, of which it reads or writes those that it needs."""
     row, vectors = row_sizes(x.shape[-1])
-    whole = loop_address(loop, vectors, int(relu), 0)
-    ragged = loop_address(loop, vectors, int(relu), 1) if x.size % row else 0
+    whole = norm_loop(loop, vectors, int(relu), 0)
+    ragged = norm_loop(loop, vectors, int(relu), 1) if x.size % row else 0
     lines = (a.reshape(-1) for a in (x, grad_y, out))
     _walk(whole, ragged, vectors * registers()[0], *lines, table, partial, _edges(x.size, row))
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.jit import compiled_callback
-from tinynet.kernels.cpu.microkernel import ALIGNED, keep_alive, lanes_below, masked, registers
+from tinynet.kernels.cpu.loops import loop_address, read_numbers
+from tinynet.kernels.cpu.microkernel import ALIGNED, lanes_below, masked, registers
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 
 # Rows are ``step`` numbers apart, in the arrays as in the table of what is known and in that of the sums, of
 # which a loop sees so many vectors; of a ragged row ``columns`` numbers are left. Addresses in bytes.
 ARGUMENTS = ("rows", "columns", "step", "x", "grad_y", "out", "table", "sums")
-SIGNATURE = types.void(*[types.int64] * len(ARGUMENTS))
 
 
 def row_sizes(channels: int) -> tuple[int, int]:
@@ -142,36 +140,22 @@ _BODIES = {  # how many values are known of a channel, how many sums there are
 
 
 @intrinsic(prefer_literal=True)
-def _emit_loop(typingctx, name, vectors, relu, ragged, arguments):
+def _emit_loop(typingctx, name, vectors, relu, ragged, numbers):
     settings = [t.literal_value for t in (vectors, relu, ragged)]
     body = _BODIES[name.literal_value]
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[4], len(ARGUMENTS))
-        _Loop(builder, *settings, dict(zip(ARGUMENTS, numbers))).build(*body)
+        _Loop(builder, *settings, read_numbers(builder, values[4], ARGUMENTS)).build(*body)
         return context.get_dummy_value()
 
-    return types.void(name, vectors, relu, ragged, arguments), codegen
+    return types.void(name, vectors, relu, ragged, numbers), codegen
 
 
 @functools.cache
-def loop_address(name: str, vectors: int, relu: int, ragged: int) -> int:
+def norm_loop(name: str, vectors: int, relu: int, ragged: int) -> int:
     """Address of a compiled loop, one of ``_BODIES``; its first use compiles it or loads it from disk."""
 
-    def loop(rows, columns, step, x, grad_y, out, table, sums):
-        _emit_loop(name, vectors, relu, ragged, (rows, columns, step, x, grad_y, out, table, sums))
+    def loop(numbers):
+        _emit_loop(name, vectors, relu, ragged, numbers)
 
-    return keep_alive(compiled_callback(loop, SIGNATURE))
-
-
-@intrinsic
-def call_loop(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call the loop at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``."""
-
-    def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[1], len(ARGUMENTS))
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), codegen
+    return loop_address(loop)

@@ -24,6 +24,7 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
+from tinynet.kernels.cpu.squares import fits_squares, square_blocks
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
 
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     ragged: bool  # some tile reads beyond the last column of b
+    squares: bool  # the tiles are those of squares.py
 
 
 @inner_kernel
@@ -138,19 +140,22 @@ class _Need(NamedTuple):
 class _Tables:
     """Collects jobs, blocks and segments."""
 
-    def __init__(self):
+    def __init__(self, squares: bool = False):
         self.jobs: list[tuple[int, ...]] = []
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
+        self.squares = squares
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
         if min(counts) < 1:
             return
-        blocks = column_blocks(counts[2], columns)
+        blocks = [(*block, 0) for block in column_blocks(counts[2], columns)]
+        if self.squares:
+            blocks = square_blocks(counts[2], a[-1], columns)
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
-        self.blocks += [(*block, 0) for block in blocks]
+        self.blocks += blocks
         where = first_segment, len(segments), first_block, len(blocks)
         self.jobs.append((*a, *out, *counts, *where, start_origin))
 
@@ -162,7 +167,8 @@ class _Tables:
         parts = [
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
-        return Plan(np.concatenate(parts), any(columns % lanes for _, columns, *_ in self.blocks))
+        ragged = any(columns % lanes for _, columns, *_ in self.blocks)
+        return Plan(np.concatenate(parts), ragged, self.squares)
 
 
 def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
@@ -180,7 +186,7 @@ def plan_conv(spatial: tuple[int, ...], channels: int, filters: int, window: Win
     padded, out = window.padded_shape(spatial), window.output_shape(spatial)
     pixel, out_pixel = _strides(padded, channels), _strides(out, filters)
     c, f = channels // groups, filters // groups
-    tables, steps = _Tables(), c
+    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups)), c
     for g in range(groups):
         segments = [
             (_dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
@@ -251,7 +257,7 @@ def plan_input_grad(
     c, f = channels // groups, filters // groups
     # merging is possible only when every phase meets every tap of a row, that is without stride
     can_merge = groups == 1 and all(len(axis) == 1 for axis in axes)
-    tables, steps = _Tables(), f
+    tables, steps = _Tables(fits_squares(spatial, filters, channels, window, groups)), f
     for phase in itertools.product(*axes):
         for g in range(groups):
             segments = _phase_segments(phase, pixel, window, c * filters, g * f, c)

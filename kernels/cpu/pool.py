@@ -18,8 +18,9 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.blocks import HALVING
-from tinynet.kernels.cpu.halving import call_row, row_address
+from tinynet.kernels.cpu.halving import row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.threads import share, tasks_for
 from tinynet.kernels.geometry import Window
@@ -300,7 +301,7 @@ def _halve_rows(task, x, y, where, height, out_height, channels, loop, tasks):
 @inner_kernel
 def _halve(above, below, values, places, channels, loop):
     """One row of windows, by the loop of halving.py."""
-    call_row(
+    call_loop(
         loop,
         (address_of(above), address_of(below), address_of(values), address_of(places),
          len(values) // channels, channels, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinynet.kernels.cpu.microkernel import most_rows, registers, tile_address
 
 # Columns of the table of blocks: a range of output columns (of rows as well in a weight gradient), and the
-# tile that does it.
+# tile that does it; in a convolution the last is how many more rows of pixels the tile makes.
 BLOCK = ("column", "columns", "rows", "address", "row")
 
 

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.jit import compiled_callback
-from tinynet.kernels.cpu.microkernel import keep_alive, registers
+from tinynet.kernels.cpu.loops import loop_address, opaque, read_numbers
+from tinynet.kernels.cpu.microkernel import registers
 from tinynet.kernels.cpu.points import TALL, Matrices, Matrix, matrices
 
 _I64, _FLOAT = ir.IntType(64), ir.FloatType()
@@ -27,17 +27,25 @@ _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 # Addresses in bytes, strides in floats. The target is stored, or added to, or is given a bias and a ReLU.
 ARGUMENTS = (
     "source", "source_i", "source_j", "source_tile", "target", "target_i", "target_j", "target_tile", "tiles",
-    "channels", "bias", "relu",
+    "channels", "start", "relu",
 )  # fmt: skip
 STORE, ADD, FINISH = range(3)
 
 
-class _Map:
+class Map:
     """Writes the instructions of one map."""
 
-    def __init__(self, builder: ir.IRBuilder, matrix: Matrix, tall: bool, end: int, values: dict[str, Any]):
-        self.b, self.matrix, self.tall, self.end, self.v = builder, matrix, tall, end, values
-        self.lanes = registers()[0]
+    def __init__(
+        self,
+        builder: ir.IRBuilder,
+        matrix: Matrix,
+        tall: bool,
+        end: int,
+        lanes: int,
+        values: dict[str, Any],
+    ):
+        self.b, self.matrix, self.tall, self.end, self.lanes = builder, matrix, tall, end, lanes
+        self.v = values
         self.vector = ir.VectorType(_FLOAT, self.lanes)
         self.fma = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fmuladd.v{self.lanes}f32"
@@ -54,10 +62,14 @@ class _Map:
             n, m = len(self.matrix[0]), len(self.matrix)
             source = self.addresses("source", tile.index, channel, n)
             target = self.addresses("target", tile.index, channel, m)
-            if self.end == FINISH:
-                self.prepare(channel)
-            for rows in self.groups():
-                self.map_rows(rows, source, target)
+            self.write(source, target, channel)
+
+    def write(self, source: list, target: list, channel: ir.Value) -> None:
+        """One square, from and to these addresses, of the vector of channels that begins with ``channel``."""
+        if self.end == FINISH:
+            self.prepare(channel)
+        for rows in self.groups():
+            self.map_rows(rows, source, target)
 
     def groups(self) -> list[Sequence[int]]:
         """Rows of M that are made together: a pair shares its even and its odd part; of a wide matrix, every
@@ -75,11 +87,16 @@ class _Map:
                 self.put(value, place)
 
     def addresses(self, name: str, tile: ir.Value, channel: ir.Value, n: int) -> list[list[ir.Value]]:
+        """The addresses of the n x n vectors of the source or of the target."""
         b, v = self.b, self.v
+        i_step, j_step = (b.mul(v[f"{name}_{axis}"], _I64(4)) for axis in "ij")
         corner = b.add(channel, b.mul(tile, v[f"{name}_tile"]))
-        rows = [b.add(corner, b.mul(_I64(i), v[f"{name}_i"])) for i in range(n)]
-        cells = [[b.add(row, b.mul(_I64(j), v[f"{name}_j"])) for j in range(n)] for row in rows]
-        return [[b.add(v[name], b.mul(cell, _I64(4))) for cell in row] for row in cells]
+        row = opaque(b, b.add(v[name], b.mul(corner, _I64(4))))
+        cells = []
+        for _ in range(n):
+            cells.append([b.add(row, b.mul(_I64(j), j_step)) for j in range(n)])
+            row = b.add(row, i_step)
+        return cells
 
     def times(self, rows: Sequence[int], x: Sequence[ir.Value]) -> list[ir.Value]:
         """These rows of M x."""
@@ -131,11 +148,12 @@ class _Map:
     def prepare(self, channel: ir.Value) -> None:
         """The bias of these channels, and what the ReLU clips at."""
         b = self.b
-        self.bias = self.load(b.add(self.v["bias"], b.mul(channel, _I64(4))))
+        self.bias = self.load(b.add(self.v["start"], b.mul(channel, _I64(4))))
         clips = b.icmp_signed("!=", self.v["relu"], _I64(0))
         self.floor = b.select(clips, self.constant(0.0), self.constant(float("-inf")))
 
     def put(self, value: ir.Value, address: ir.Value) -> None:
+        """Store a vector, or add it, or finish it, as ``end`` says."""
         b = self.b
         if self.end == ADD:
             value = b.fadd(self.load(address), value)
@@ -149,45 +167,25 @@ class _Map:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_map(typingctx, side, number, end, arguments):
-    kind = Matrices._fields[number.literal_value]
-    matrix, ending = getattr(matrices(side.literal_value), kind), end.literal_value
+def _emit_map(typingctx, side, kind, end, numbers):
+    name = Matrices._fields[kind.literal_value]
+    matrix = getattr(matrices(side.literal_value), name)
+    tall, ending = name in TALL, end.literal_value
 
     def codegen(context, builder, signature, values):
-        numbers = cgutils.unpack_tuple(builder, values[3], len(ARGUMENTS))
-        _Map(builder, matrix, kind in TALL, ending, dict(zip(ARGUMENTS, numbers))).build()
+        numbers = read_numbers(builder, values[3], ARGUMENTS)
+        Map(builder, matrix, tall, ending, registers()[0], numbers).build()
         return context.get_dummy_value()
 
-    return types.void(side, number, end, arguments), codegen
+    return types.void(side, kind, end, numbers), codegen
 
 
 @functools.cache
 def map_address(side: int, kind: str, end: int) -> int:
     """Address of the compiled map of that kind, a field of ``Matrices``; ``end`` is STORE, ADD or FINISH."""
-    number = Matrices._fields.index(kind)
+    index = Matrices._fields.index(kind)
 
-    def linear_map(
-        source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles, channels,
-        bias, relu,
-    ):  # fmt: skip
-        _emit_map(
-            side, number, end,
-            (source, source_i, source_j, source_tile, target, target_i, target_j, target_tile, tiles,
-             channels, bias, relu),
-        )  # fmt: skip
+    def linear_map(numbers):
+        _emit_map(side, index, end, numbers)
 
-    return keep_alive(compiled_callback(linear_map, types.void(*[types.int64] * len(ARGUMENTS))))
-
-
-@intrinsic
-def call_map(typingctx, address, arguments):
-    """Call the map at ``address`` with a tuple of int64 in the order of ``ARGUMENTS``; missing ones are 0."""
-
-    def codegen(context, builder, signature, values):
-        given = cgutils.unpack_tuple(builder, values[1])
-        numbers = [*given, *[_I64(0)] * (len(ARGUMENTS) - len(given))]
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * len(ARGUMENTS))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), numbers)
-        return context.get_dummy_value()
-
-    return types.void(address, arguments), codegen
+    return loop_address(linear_map)

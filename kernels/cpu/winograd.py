@@ -34,12 +34,11 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_padded, new_scratch
-from tinynet.kernels.cpu.halving import call_row
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.microkernel import address_of, call_tile
+from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.microkernel import address_of
 from tinynet.kernels.cpu.points import TAPS
 from tinynet.kernels.cpu.threads import share, shares_for
-from tinynet.kernels.cpu.transform import call_map
 from tinynet.kernels.cpu.winograd_plan import Plan
 
 f4 = np.float32
@@ -71,7 +70,7 @@ def transformed(weight, sizes):
     """U = G W G^T, planes (C, O), of a weight (3, 3, C, O)."""
     channels, filters = weight.shape[2:]
     u, plane = new_planes(sizes, channels, filters), plane_of(channels, filters)
-    call_map(
+    call_loop(
         sizes.filter_map,
         (address_of(weight), TAPS * channels * filters, channels * filters, filters, start_of(u),
          (sizes.side + TAPS - 1) * plane, plane, filters, channels, filters),
@@ -84,7 +83,7 @@ def add_transformed_back(planes, sizes, grad):
     """Add dW = G^T dU G to the weight gradient (3, 3, C, O), which lies flat; dU is in planes (C, O)."""
     channels, filters = sizes.channels, sizes.filters
     plane = plane_of(channels, filters)
-    call_map(
+    call_loop(
         sizes.filter_back_map,
         (start_of(planes), (sizes.side + TAPS - 1) * plane, plane, filters, address_of(grad),
          TAPS * channels * filters, channels * filters, filters, channels, filters),
@@ -105,7 +104,7 @@ def multiply_planes(
                 continue
             to = out + 4 * (k * out_plane + row * columns + column)
             start, start_row = (to, columns) if add else (address_of(nothing), 0)
-            call_tile(
+            call_loop(
                 blocks[i, 3],
                 (a + 4 * (k * a_plane + row * a_row), a_row, a_step,
                  b + 4 * (k * b_plane + column), columns, address_of(_ORIGIN), 1, depth,
@@ -121,7 +120,7 @@ def map_input(x, r, padded, filled, v, tile, sizes, head):
     plane = plane_of(sizes.per_block * sizes.columns, channels)
     filled = fill(padded, x[image], head, filled if row else 0, sizes.side * (row + 1) + TAPS - 1)
     a = address_of(padded) if is_padded(head, x) else address_of(x[image])
-    call_map(
+    call_loop(
         sizes.input_map,
         (a + 4 * sizes.side * row * line, line, channels, sizes.side * channels,
          start_of(v) + 4 * tile * channels, (sizes.side + TAPS - 1) * plane, plane, channels, sizes.columns,
@@ -181,7 +180,7 @@ def map_output(source, to, start, relu, sizes):
     """One row of tiles of Y = A^T M A, with bias and ReLU."""
     filters = sizes.filters
     plane = plane_of(sizes.per_block * sizes.columns, filters)
-    call_map(
+    call_loop(
         sizes.output_map,
         (source, (sizes.side + TAPS - 1) * plane, plane, filters, to, sizes.side * sizes.columns * filters,
          filters, sizes.side * filters, sizes.columns, filters, address_of(start), relu),
@@ -194,7 +193,7 @@ def pool_lines(lines, r, y, where, loop, relu, sizes):
     image, half, width = r // sizes.rows, sizes.side // 2, sizes.side * sizes.columns
     for i in range(half):
         row, above = half * (r % sizes.rows) + i, lines + 8 * i * width * sizes.filters
-        call_row(
+        call_loop(
             loop,
             (above, above + 4 * width * sizes.filters, address_of(y[image, 0, row]),
              address_of(where[image, 0, row]), width // 2, sizes.filters, relu),
@@ -260,7 +259,7 @@ def map_grad(saved, r, grad, filled, m, tile, row_sum, sizes, head):
     filled = fill_grad(
         grad, grad_y, y, where, loop, image, head, filled if row else 0, side * (row + 1)
     )  # fmt: skip
-    call_map(
+    call_loop(
         sizes.output_back_map,
         (address_of(grad) + 4 * side * row * line, line, filters, side * filters,
          start_of(m) + 4 * tile * filters, (side + TAPS - 1) * plane, plane, filters, sizes.columns, filters),
@@ -292,7 +291,7 @@ def add_input_grad(v, m, u, first, last, padded_grad, grad_x, sizes, head, block
     for r in range(first, last):
         image, row = r // sizes.rows, r % sizes.rows
         source = start_of(v) + 4 * (r - first) * sizes.columns * channels
-        call_map(
+        call_loop(
             sizes.input_back_map,
             (source, (sizes.side + TAPS - 1) * plane, plane, channels,
              address_of(padded_grad) + 4 * sizes.side * row * line, line, channels, sizes.side * channels,

@@ -12,7 +12,7 @@ import tinynet as tn
 from tinynet.kernels import Window, arrays, blocks, cpu
 from tinynet.kernels.cpu.microkernel import registers
 from tinynet.kernels.cpu.points import Matrices, matrices
-from tinynet.kernels.cpu.transform import ADD, ARGUMENTS, FINISH, STORE, map_address
+from tinynet.kernels.cpu.transform import ADD, FINISH, STORE, map_address
 from tinynet.kernels.cpu.winograd_plan import fits, side_for
 
 ALL = (True, True, True)
@@ -54,9 +54,11 @@ def test_maps_multiply_by_their_matrix(side, kind, end):
     y = random(tiles, len(m), len(m), channels, seed=2)
     want = np.einsum("ip,tpqc,jq->tijc", m, x.astype(float), m)
     want = {STORE: want, ADD: y + want, FINISH: np.maximum(want + bias, 0)}[end]
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(ARGUMENTS))(map_address(side, kind, end))
     strides = [[a.strides[i] // 4 for i in (1, 2, 0)] for a in (x, y)]
-    call(x.ctypes.data, *strides[0], y.ctypes.data, *strides[1], tiles, channels, bias.ctypes.data, 1)
+    numbers = np.array(
+        [x.ctypes.data, *strides[0], y.ctypes.data, *strides[1], tiles, channels, bias.ctypes.data, 1]
+    )
+    ctypes.CFUNCTYPE(None, ctypes.c_int64)(map_address(side, kind, end))(numbers.ctypes.data)
     close(y, want, 1e-6)
 
 
