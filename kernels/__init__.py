@@ -20,8 +20,8 @@ from typing import Any
 from tinynet.kernels.batches import gather, gather_warped
 from tinynet.kernels.geometry import Window
 from tinynet.kernels.products import precision
+from tinynet.kernels.recurrent import gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
 from tinynet.kernels.rooms import block_of, room, room_of, use
-from tinynet.kernels.steps import steps_for, takes_last_alone
 
 Array = Any
 Arrays = Sequence[Any]  # one array for each parameter
@@ -204,76 +204,6 @@ def layer_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layer_norm` in x, weight and bias."""
     return room_of(x).layer_norm_backward(grad_y, x, weight, mean, var, eps)
-
-
-# --- recurrent layers: x (N, T, F), h (N, U); gates side by side along the last axis ---
-
-
-def rnn(
-    x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, activation: str, last: bool = False
-) -> Array:
-    """h_t = act(x_t @ w_ih + h_(t-1) @ w_hh + bias), act "tanh" or "relu".
-
-    w_ih (F, U), w_hh (U, U), bias (U,), h0 (N, U). Returns all h (N, T, U), or the ``last`` alone (N, 1, U).
-    """
-    room = room_of(x)
-    if last and takes_last_alone(room):
-        return room.rnn(x, w_ih, w_hh, bias, h0, activation, last)
-    hs = room.rnn(x, w_ih, w_hh, bias, h0, activation)
-    return hs[:, -1:] if last else hs
-
-
-def rnn_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, activation: str,
-    needs: tuple[bool, ...],
-) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`rnn` in x, w_ih, w_hh, bias and h0.
-
-    grad_hs (N, T, U), or (N, 1, U) if only the last state has a gradient. Of what ``needs`` (one entry per
-    gradient) does not ask for, a room may return None.
-    """
-    room = room_of(x)
-    return room.rnn_backward(steps_for(room, grad_hs, hs), x, w_ih, w_hh, h0, hs, activation, needs)
-
-
-def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, h0: Array, c0: Array) -> tuple[Array, Array, Array]:
-    """Long short-term memory; gate order i f g o along the last axis.
-
-    w_ih (F, 4U), w_hh (U, 4U), bias (4U,), h0 and c0 (N, U).
-    Returns h (N, T, U), c (N, T, U) and the activated gates (N, T, 4U) that the backward needs.
-    """
-    return room_of(x).lstm(x, w_ih, w_hh, bias, h0, c0)
-
-
-def lstm_backward(
-    grad_hs: Array, grad_cs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, c0: Array,
-    hs: Array, cs: Array, gates: Array, needs: tuple[bool, ...],
-) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`lstm` in x, w_ih, w_hh, bias, h0 and c0.
-
-    grad_hs, grad_cs and ``needs`` as in :func:`rnn_backward`.
-    """
-    room = room_of(x)
-    grads = steps_for(room, grad_hs, hs), steps_for(room, grad_cs, cs)
-    return room.lstm_backward(*grads, x, w_ih, w_hh, h0, c0, hs, cs, gates, needs)
-
-
-def gru(x: Array, w_ih: Array, w_hh: Array, bias_ih: Array, bias_hh: Array, h0: Array) -> tuple[Array, Array]:
-    """Gated recurrent unit, gate order r z n; the reset gate acts after the product (PyTorch, cuDNN).
-
-    n = tanh(x @ W_n + b_n + r * (h @ U_n + c_n)), h' = (1 - z) * n + z * h. w_ih (F, 3U), w_hh (U, 3U),
-    biases (3U,). Returns h (N, T, U) and what the backward needs (N, T, 4U): r, z, n, h @ U_n + c_n.
-    """
-    return room_of(x).gru(x, w_ih, w_hh, bias_ih, bias_hh, h0)
-
-
-def gru_backward(
-    grad_hs: Array, x: Array, w_ih: Array, w_hh: Array, h0: Array, hs: Array, gates: Array,
-    needs: tuple[bool, ...],
-) -> tuple[Array | None, ...]:  # fmt: skip
-    """Gradients of :func:`gru` in x, w_ih, w_hh, bias_ih, bias_hh and h0; arguments as in rnn_backward."""
-    room = room_of(x)
-    return room.gru_backward(steps_for(room, grad_hs, hs), x, w_ih, w_hh, h0, hs, gates, needs)
 
 
 # --- loss, element by element, optimiser steps ---

@@ -30,6 +30,6 @@ from tinynet.kernels.cpu.pool import avg_pool, avg_pool_backward, max_pool, max_
 from tinynet.kernels.cpu.process import settle
 from tinynet.kernels.cpu.recurrent import rnn, rnn_backward
 
-TAKES_LAST_ALONE = True  # see steps.py
+TAKES_LAST_ALONE = True  # see ../recurrent.py
 
 settle()

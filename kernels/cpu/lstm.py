@@ -26,7 +26,7 @@ from tinynet.kernels.cpu.recurrent import (
     weight_in_line,
 )
 from tinynet.kernels.cpu.threads import share
-from tinynet.kernels.steps import all_steps
+from tinynet.kernels.recurrent import all_steps
 
 f4 = np.float32
 

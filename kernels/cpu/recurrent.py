@@ -26,7 +26,7 @@ from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.matmul import matmul, multiply_tiles, product, tile_blocks
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 from tinynet.kernels.cpu.threads import share, thread_count
-from tinynet.kernels.steps import all_steps
+from tinynet.kernels.recurrent import all_steps
 
 f4 = np.float32
 BAND = 32  # samples that a thread takes through all steps together: their rows stay in the L1 cache

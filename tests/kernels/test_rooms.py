@@ -25,7 +25,7 @@ from kernel_cases import (
 import tinynet as tn
 from tinynet import kernels
 from tinynet.errors import DeviceError
-from tinynet.kernels.steps import takes_last_alone
+from tinynet.kernels.recurrent import takes_last_alone
 
 
 def test_the_table_of_calls_holds_every_kernel():
