@@ -26,6 +26,7 @@ _I64, _FLOAT = ir.IntType(64), ir.FloatType()
 ARGUMENTS = ("rows", "columns", "step", "x", "grad_y", "out", "table", "sums")
 
 
+@functools.cache
 def row_sizes(channels: int) -> tuple[int, int]:
     """(numbers in a row: whole pixels in whole vectors, vectors that a loop takes of it at a time)."""
     lanes, room = registers()
