@@ -168,3 +168,13 @@ def test_which_convolutions_are_done_this_way():
     assert not fits((26, 26), 32, 64, window(), 2)
     for change in ({"stride": (2, 2)}, {"dilation": (2, 2)}, {"size": (5, 3)}):
         assert not fits((26, 26), 32, 64, window()._replace(**change), 1)
+
+
+@pytest.mark.parametrize("side", [6, 8])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_transposed_convolution_is_done_backwards(side, with_bias):
+    x, w, b = random(3, side, side, 32), random(3, 3, 48, 32, seed=1), random(48, seed=2)
+    assert fits((side, side), 48, 32, window(), 1)
+    got = cpu.conv_transpose(x, w, b if with_bias else None, (3, side, side, 48), window(), 1)
+    want = arrays.conv_input_grad(*wide(x, w), (3, side, side, 48), window(), 1) + with_bias * b
+    close(got, want, 2e-6)
