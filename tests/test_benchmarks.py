@@ -441,6 +441,17 @@ def test_all_curves_are_drawn_for_all_engines(tmp_path):
     ]  # fmt: skip
 
 
+def test_rates_beyond_the_registers_stay_inside_the_picture():
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    from benchmarks.curve_pictures import _conv
+
+    rate = {"gflops": {"median": 490, "low": 480, "high": 500}}
+    kernels = {"conv": rate, "conv_input_grad": rate, "conv_weight_grad": rate}
+    row = {"side": 28, "batch": 8, "channels": 32, "ceiling_gflops": 230, "kernels": kernels}
+    ((_, figure),) = _conv([row, row | {"side": 56}])
+    assert figure.axes[0].get_ylim()[1] > 500
+
+
 # --- wrong use, time, tables ---
 
 
