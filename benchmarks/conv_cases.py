@@ -144,13 +144,23 @@ def _block_case(backward: bool, shape: _Conv, pool: bool) -> Case:
         lambda rng: make(rng, shape, pool, wants_input_grad),
         _flops(shape) * (1 + (backward and wants_input_grad)),
         tiny=shape.name == "tiny",
+        **({"judged": _winning_numbers} if pool and not backward else {}),
     )
 
 
 def _block_forward(rng: np.random.Generator, shape: _Conv, pool: bool, *_: object) -> Arguments:
-    """Whole numbers, whose sums are exact: so all rooms find the same winner in each window of the pool."""
-    x, weight, bias = (np.rint(2 * normal(rng, *s)) for s in (shape.x, _weight(shape), (shape.filters,)))
+    x, weight, bias = (normal(rng, *s) for s in (shape.x, _weight(shape), (shape.filters,)))
     return x, weight, bias, _window(shape), shape.groups, True, pool
+
+
+def _winning_numbers(given: Arguments, results: list[np.ndarray]) -> list[np.ndarray]:
+    """The pool's result, and the number at each winner's place: of two near ones rounding decides."""
+    (pooled, where), (x, weight, bias, window, groups, *_) = results, given
+    x, weight, bias = (array.astype(np.float64) for array in (x, weight, bias))
+    y = arrays.conv(x, weight, bias, window, groups).clip(0, None)
+    rows, columns = (2 * (side // 2) for side in y.shape[1:3])
+    corners = [y[:, i:rows:2, j:columns:2] for i in (0, 1) for j in (0, 1)]
+    return [pooled, np.choose(where, [*corners, 0.0])]  # a window that the ReLU closed gives 0
 
 
 def _block_backward(rng: np.random.Generator, shape: _Conv, pool: bool, wants_input_grad: bool) -> Arguments:

@@ -209,7 +209,7 @@ def _judge(case: Case, given: tuple, room: str, truth: list[np.ndarray]) -> tupl
     kinds, right = [_kind(a, a.dtype) for a in got], [_kind(a, _dtype(case, a)) for a in truth]
     if kinds != right:
         return None, f"it returns {', '.join(kinds)} instead of {', '.join(right)}"
-    error = max(map(_error, got, truth))
+    error = max(map(_error, case.judged(given, got), case.judged(given, truth)))
     fault = "" if error <= LIMIT else f"it differs by {error:.1e} of the largest number"
     return error if np.isfinite(error) else None, fault
 
