@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,18 +14,19 @@ from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import address_of, most_rows, registers, tile_address
 from tinynet.kernels.cpu.threads import share
 
-_STEPS = 4096  # of a tile in one call: long enough that its beginning and end do not count
+_STEPS = 1 << 15  # of a tile in one call: long enough that waking the threads does not count
 _COPIES = tuple(4**k for k in range(7, 15))  # bytes moved (read and written): 16 KiB to 256 MiB
 
 
 class Ceiling(NamedTuple):
     """GFLOP/s of the best tile from registers, and GB/s (read + written) of copying, by bytes moved.
 
-    ``disturbed`` tells that other processes were at work each time, so that both may be too low.
+    ``form`` is the best tile's (rows, vectors, lanes). ``disturbed`` tells that other processes were at work
+    each time, so that both may be too low.
     """
 
     gflops: float
-    tile: str
+    form: tuple[int, int, int]
     copy: dict[int, float]
     disturbed: bool
 
@@ -33,10 +34,10 @@ class Ceiling(NamedTuple):
         """GB/s of a copy that moves about as many bytes: what fits into a cache is copied faster."""
         return self.copy[min(self.copy, key=lambda size: abs(math.log(size / max(moved, 1))))]
 
-    def shares(self, flops: float | None, moved: int, seconds: float) -> dict[str, float]:
-        """Which part of both ceilings a kernel reaches that does so much in so many seconds."""
-        shares = {"copy": moved / seconds / 1e9 / self.bandwidth(moved)}
-        return shares | ({"flops": flops / seconds / 1e9 / self.gflops} if flops else {})
+    def samples(self, threads: int, budget: float) -> list[float]:
+        """Seconds that 1e9 operations from registers take now, several times over ``budget`` seconds."""
+        call, flops = products(*self.form, threads)
+        return [seconds * 1e9 / flops for seconds in timing.sample(call, budget)]
 
 
 def measure(threads: int, budget: float, attempts: int) -> Ceiling:
@@ -48,8 +49,7 @@ def measure(threads: int, budget: float, attempts: int) -> Ceiling:
         lambda: {size: copy_rate(size, threads, budget) for size in _COPIES}, attempts
     )
     best = max(rates, key=rates.__getitem__)
-    tile = "{} rows x {} vectors of {}".format(*best)
-    return Ceiling(rates[best], tile, copies, spoiled or spoiled_too)
+    return Ceiling(rates[best], best, copies, spoiled or spoiled_too)
 
 
 def forms() -> list[tuple[int, int, int]]:
@@ -57,30 +57,33 @@ def forms() -> list[tuple[int, int, int]]:
     return [(most_rows(vectors), vectors, registers()[0]) for vectors in (1, 2, 3, 4)]
 
 
-def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) -> float:
-    """GFLOP/s of one form of tile when its operands never leave the nearest cache, on all threads together.
-
-    The threads do not wait for each other, and of each the shortest time counts.
-    """
+def products(rows: int, vectors: int, lanes: int, threads: int) -> tuple[Callable[[], None], int]:
+    """A call in which all threads run a form of tile on numbers of the nearest cache, and its operations."""
     tile, columns = tile_address(rows, vectors, lanes, False), vectors * lanes
     numbers, segment = np.full(columns, 1e-3, np.float32), np.zeros((1, 2), np.int64)
+    out = np.zeros((threads, rows, columns), np.float32)
+    return lambda: _products(tile, numbers, segment, out, _STEPS), 2 * out.size * _STEPS
 
-    def shortest(_: int) -> float:
-        out = np.zeros((rows, columns), np.float32)
-        return min(timing.sample(lambda: _products(tile, numbers, segment, out, _STEPS), budget))
 
-    with ThreadPoolExecutor(threads) as pool:
-        return sum(2 * rows * columns * _STEPS / s for s in pool.map(shortest, range(threads))) / 1e9
+def tile_rate(rows: int, vectors: int, lanes: int, threads: int, budget: float) -> float:
+    """GFLOP/s of one form of tile, on all threads together, in the shortest time."""
+    call, flops = products(rows, vectors, lanes, threads)
+    return flops / min(timing.sample(call, budget)) / 1e9
 
 
 @kernel
 def _products(tile, numbers, segment, out, steps):
+    share(len(out), _products_of_thread, (tile, numbers, segment, out, steps))
+
+
+@inner_kernel
+def _products_of_thread(t, tile, numbers, segment, out, steps):
     """Run the tile once, on the same few numbers all the time (strides of 0)."""
-    columns = out.shape[1]
+    columns = out.shape[2]
     call_loop(
         tile,
         (address_of(numbers), 0, 0, address_of(numbers), 0, address_of(segment), 1, steps,
-         address_of(numbers), 0, address_of(out), columns, columns),
+         address_of(numbers), 0, address_of(out[t]), columns, columns),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import itertools
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tinynet.kernels import blocks
 
 ROOMS = ("numpy", "fast")
 APART = "apart"  # a block put together from the single kernels of the fast room
+REGISTERS = "registers"  # beside the rooms: products from registers, the ceiling in the same minutes
 LIMIT = 5e-5  # of the largest number in the right result: float32 sums of up to 100,000 terms stay well below
 
 
@@ -98,7 +100,7 @@ def measure(cases: list[Case], threads: int, effort: Effort) -> Iterator[dict[st
     top = ceiling.measure(threads, effort.budget, effort.attempts)
     result: dict[str, Any] = {
         "benchmark": "kernels",
-        "format": 2,
+        "format": 3,
         "machine": machine.facts(threads),
         "settings": effort._asdict() | {"limit": LIMIT},
         "ceiling": top._asdict(),
@@ -134,10 +136,13 @@ def _row(case: Case, threads: int, effort: Effort, top: Any) -> dict[str, Any]:
     except Exception as error:
         row["faults"] = [f"not even checked, {type(error).__name__}: {error}"]
     if not row["faults"]:
-        samples, disturbed = _times(case, given, threads, effort)
+        samples, disturbed = _times(case, given, threads, effort, top)
+        registers = samples.pop(REGISTERS, None)
         rooms = {room: timing.Spread.of(some)._asdict() for room, some in samples.items()}
         row |= {"rooms": rooms, "disturbed": disturbed, "best": min(samples["fast"])}
-        row |= _rates(case, given, rooms["fast"]["median"], top)
+        row |= _rates(case, given, rooms["fast"]["median"])
+        row["share"] = {"copy": row["gb_per_s"] / top.bandwidth(row["bytes"])}
+        row["share"] |= {"flops": row["gflops"] * statistics.median(registers)} if registers else {}
         row |= {"fused": is_fused(case.kernel)} if APART in rooms else {}
     return row
 
@@ -149,15 +154,14 @@ def is_fused(kernel: str) -> bool:
     return callable(getattr(cpu, kernel, None))
 
 
-def _rates(case: Case, given: tuple, seconds: float, top: Any) -> dict[str, Any]:
-    """What the Numba kernel does in a second, and how much of the ceiling that is."""
+def _rates(case: Case, given: tuple, seconds: float) -> dict[str, Any]:
+    """What the Numba kernel does in a second."""
     flops, moved = case.flops, bytes_moved(case, given)
     return {
         "flops": flops,
         "bytes": moved,
         "gflops": flops / seconds / 1e9 if flops else None,
         "gb_per_s": moved / seconds / 1e9,
-        "share": top.shares(flops, moved, seconds),
     }
 
 
@@ -232,17 +236,23 @@ def _error(got: np.ndarray, truth: np.ndarray) -> float:
 # --- how fast? ---
 
 
-def _times(case: Case, given: tuple, threads: int, effort: Effort) -> tuple[dict[str, list[float]], bool]:
-    """Seconds in each room, in alternating rounds; the plain loops once, and only on a tiny case."""
+def _times(
+    case: Case, given: tuple, threads: int, effort: Effort, top: Any
+) -> tuple[dict[str, list[float]], bool]:
+    """Seconds in each room, in alternating rounds; the plain loops once, and only on a tiny case.
+
+    Under REGISTERS, if the kernel has operations to count: seconds of 1e9 products from registers.
+    """
     rooms = [*ROOMS, APART] if hasattr(blocks, case.kernel) else ROOMS
-    samples: dict[str, list[float]] = {room: [] for room in rooms}
+    measured = {room: functools.partial(samples_of, case, given, room, threads) for room in rooms}
+    if case.flops:
+        measured[REGISTERS] = functools.partial(top.samples, threads)
+    samples: dict[str, list[float]] = {name: [] for name in measured}
     disturbed = False
     for _ in range(effort.rounds):
-        for room in rooms:
-            some, spoiled = timing.undisturbed(
-                lambda room=room: samples_of(case, given, room, threads, effort.budget), effort.attempts
-            )
-            samples[room] += some
+        for name, seconds in measured.items():
+            some, spoiled = timing.undisturbed(functools.partial(seconds, effort.budget), effort.attempts)
+            samples[name] += some
             disturbed |= spoiled
     if case.tiny:
         samples["reference"] = samples_of(case, given, "reference", threads, 0.0)

@@ -22,7 +22,8 @@ def tables_of(result: dict[str, Any]) -> list[Table]:
 
 
 def _ceiling_table(top: dict[str, Any]) -> Table:
-    rows = [["products from registers", f"{digits(top['gflops'])} GFLOP/s", top["tile"]]]
+    tile = "{} rows x {} vectors of {}".format(*top["form"])
+    rows = [["products from registers", f"{digits(top['gflops'])} GFLOP/s", tile]]
     rows += [
         ["copy", f"{digits(rate)} GB/s", f"{size >> 10} KiB moved"] for size, rate in top["copy"].items()
     ]
@@ -33,8 +34,9 @@ def _ceiling_table(top: dict[str, Any]) -> Table:
 _REAL_NOTE = (
     "Error: of the Numba kernel, relative to the largest number, against float64. Times are medians; faster: "
     "NumPy over Numba. GB/s counts every argument and result once. Of ceiling: the share of the products "
-    "from registers (flops) or of a copy of as many bytes (copy), whichever is larger; a kernel that reads "
-    "more than it writes can pass 100 % of a copy. *: other processes disturbed all attempts."
+    "from registers, measured in turn with the kernel (flops), or of a copy of as many bytes (copy), "
+    "whichever is larger; a kernel that reads more than it writes can pass 100 % of a copy. *: other "
+    "processes disturbed all attempts."
 )
 
 
@@ -68,8 +70,9 @@ _CONV = ("conv", "conv_input_grad", "conv_weight_grad")
 
 
 def _counts(row: dict[str, Any]) -> bool:
-    """A convolution of network (b) or (c) with at least 16 channels on both sides."""
-    return row["kernel"] in _CONV and row["case"].startswith(("b2", "c:", "c,"))
+    """A convolution with at least 16 channels on both sides in each group."""
+    few = "tiny", "a1", "a2", "b1", "depthwise"
+    return row["kernel"] in _CONV and not row["case"].startswith(few)
 
 
 def _share_table(rows: list[dict[str, Any]], top: dict[str, Any]) -> Table:
@@ -77,11 +80,11 @@ def _share_table(rows: list[dict[str, Any]], top: dict[str, Any]) -> Table:
     for row in filter(_counts, rows):
         cells.setdefault(row["case"], {})[row["kernel"]] = _share(row, top)
     return Table(
-        "Convolutions of 16 channels and more in nets (b) and (c): share of the products from registers",
+        "Convolutions of 16 channels and more: share of the products from registers",
         ["case", *_CONV],
         [[case, *(found.get(kernel, "-") for kernel in _CONV)] for case, found in cells.items()],
-        "By the median, and in brackets by the shortest time, which is how the ceiling is measured. The way "
-        "up is a transposed convolution: its forward is conv_input_grad, its input gradient is conv. "
+        "By the medians of kernel and products, measured in turn; in brackets by the shortest time of each. "
+        "The way up is a transposed convolution: its forward is conv_input_grad, its input gradient is conv. "
         "Operations are counted by the definition: a kernel that multiplies less can pass 100 %.",
         left=1,
     )
