@@ -3,6 +3,7 @@
 ============  ============================================================================================
 ``machine``   the facts that go with every figure: processor, versions, thread counts, commit
 ``timing``    medians, quartiles, and a watch on what other processes do meanwhile
+``pace``      whether all cores are there now
 ``report``    tables for the terminal and for Markdown, and the JSON file
 ``ceiling``   what this machine can do at best: products from registers, bytes copied
 ``cases``     which shapes each kernel is run on (``case``, ``*_cases``: parts of it)

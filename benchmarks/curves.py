@@ -16,6 +16,7 @@ from benchmarks.children import Child
 from benchmarks.curve_tables import tables_of
 from benchmarks.kernels import set_threads
 from benchmarks.nets import NETS, Net
+from benchmarks.pace import of_this_machine
 from benchmarks.race import Effort, Figures, Task, agree, race, ratios
 
 CONV_BATCH, CONV_CHANNELS, SIDE_BATCH, TAPE_BATCH = 8, 32, 32, 32
@@ -165,7 +166,7 @@ def _kernel_rate(case: Any, effort: Effort) -> dict[str, Any]:
     given = case.arguments(np.random.default_rng(0))
     call: Callable = getattr(kernels, case.kernel)
     samples, disturbed = timing.undisturbed(
-        lambda: timing.sample(lambda: call(*given), effort.seconds), effort.attempts
+        lambda: timing.sample(lambda: call(*given), effort.seconds), effort.attempts, of_this_machine()
     )
     rates = [case.flops / seconds / 1e9 for seconds in samples]
     return {"gflops": timing.Spread.of(rates)._asdict(), "best": max(rates), "disturbed": disturbed}

@@ -19,6 +19,7 @@ from benchmarks import machine, report, timing
 from benchmarks.case import Case
 from benchmarks.cases import all_cases
 from benchmarks.kernels_tables import tables_of
+from benchmarks.pace import of_this_machine
 from tinynet import kernels
 from tinynet.kernels import blocks
 
@@ -248,10 +249,11 @@ def _times(
     if case.flops:
         measured[REGISTERS] = functools.partial(top.samples, threads)
     samples: dict[str, list[float]] = {name: [] for name in measured}
-    disturbed = False
+    disturbed, pace = False, of_this_machine()
     for _ in range(effort.rounds):
         for name, seconds in measured.items():
-            some, spoiled = timing.undisturbed(functools.partial(seconds, effort.budget), effort.attempts)
+            timed = functools.partial(seconds, effort.budget)
+            some, spoiled = timing.undisturbed(timed, effort.attempts, pace)
             samples[name] += some
             disturbed |= spoiled
     if case.tiny:
@@ -294,6 +296,7 @@ def _blas_threads(count: int) -> Iterator[None]:
 
     set_blas_threads(count)
     time.sleep(0.05)
+    of_this_machine().settle()
     try:
         yield
     finally:

@@ -2,8 +2,8 @@
 
 Each engine has its own process (threads of two engines in one process get in each other's way), and only
 one of them computes at a time. All take turns in many short rounds, so that whatever slows the machine down
-for a while slows all of them; a turn during which other processes used the machine is repeated. An engine
-that fails or hangs is taken out, and the others go on.
+for a while slows all of them; a turn during which other processes used the machine, or the host took a core
+away, is repeated. An engine that fails or hangs is taken out, and the others go on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks import timing
 from benchmarks.children import Child, EngineError
 from benchmarks.engines import MODES
 from benchmarks.nets import Net, write_weights
+from benchmarks.pace import of_this_machine
 
 CHECKED_STEPS = 4
 LIMIT = 1e-3  # relative: Adam divides by the root of small squares and so magnifies differences in rounding
@@ -155,9 +156,12 @@ def _turns(child: Child, task: Task, effort: Effort, figures: dict[str, Any]) ->
 def _turn(child: Child, mode: str, effort: Effort) -> dict[str, Any]:
     """One engine's turn; repeated while others disturb it, and then the quietest is taken."""
     turns = []
+    pace = of_this_machine()
     for _ in range(effort.attempts):
         time.sleep(REST)
+        there = pace.settle()
         turns.append(child.ask("run", mode=mode, seconds=effort.seconds))
+        turns[-1]["disturbed"] |= not (there and pace.full())
         if not turns[-1]["disturbed"]:
             break
     return min(turns, key=lambda turn: (turn["disturbed"], turn["others"]))

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.engines.with_tinynet import Engine
 from benchmarks.nets import NETS
+from benchmarks.pace import of_this_machine
 from benchmarks.race import Effort
 
 CHAIN = 100  # operations in a row, so that the ends do not count
@@ -111,7 +112,7 @@ def _beside(calls: dict[str, Callable], effort: Effort, parts: int) -> dict[str,
     for _ in range(effort.rounds):
         for name, call in calls.items():
             some, spoiled = timing.undisturbed(
-                lambda call=call: timing.sample(call, effort.seconds), effort.attempts
+                lambda call=call: timing.sample(call, effort.seconds), effort.attempts, of_this_machine()
             )
             samples[name].append(1e6 / parts * timing.Spread.of(some).median)
             disturbed += spoiled

@@ -7,7 +7,10 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.pace import Pace
 
 SHORTEST_SAMPLE = 1e-4  # seconds: shorter calls are repeated within one sample, or the clock is what is timed
 
@@ -59,19 +62,23 @@ def machine_busy() -> float:
     return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
 
 
-def undisturbed(measurement: Callable[[], Any], attempts: int) -> tuple[Any, bool]:
+def undisturbed(measurement: Callable[[], Any], attempts: int, pace: Pace | None = None) -> tuple[Any, bool]:
     """Repeat ``measurement()`` until nobody else used the machine meanwhile, ``attempts`` times at most.
 
-    Returns its result and whether all attempts were disturbed; it is then the result of the quietest.
+    ``pace`` tells, before and after, whether all cores are there. Returns the measurement's result and
+    whether all attempts were disturbed; it is then the result of the quietest.
     """
     made = []
     for _ in range(attempts):
+        there = pace is None or pace.settle()
         watch = Watch()
         result = measurement()
-        if not watch.disturbed():
+        others, disturbed = watch.others(), watch.disturbed()
+        slow = not there or (pace is not None and not pace.full())
+        if not (disturbed or slow):
             return result, False
-        made.append((watch.others(), len(made), result))
-    return min(made)[2], True
+        made.append((slow, others, len(made), result))
+    return min(made)[3], True
 
 
 def sample(call: Callable[[], Any], budget: float, least: int = 3) -> list[float]:

@@ -1,6 +1,7 @@
 """The benchmarks run, keep what they promise, and refuse to time what is wrong."""
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -26,6 +27,14 @@ MACHINE = {
 def beside_the_package(monkeypatch):
     """benchmarks/ is not installed: it is found from the repository's root."""
     monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def without_patience(beside_the_package, monkeypatch):
+    """Other tests keep the cores busy: nothing here waits until they are free."""
+    from benchmarks import pace
+
+    monkeypatch.setattr(pace, "PATIENCE", 0.01)
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
@@ -535,6 +544,54 @@ def test_an_undisturbed_measurement_is_made_once(monkeypatch):
 
     monkeypatch.setattr(timing, "machine_busy", lambda: 0.0)
     assert timing.undisturbed(lambda: "figure", 3) == ("figure", False)
+
+
+class FakePace:
+    """Cores that are there or not, by a list of what is seen before and after each attempt."""
+
+    def __init__(self, seen):
+        self.seen = list(seen)
+
+    def full(self):
+        return self.seen.pop(0)
+
+    settle = full
+
+
+@pytest.mark.parametrize(
+    ("seen", "result"),
+    [
+        ([True, True], (1, False)),
+        ([True, False, True, True], (2, False)),  # a core was taken away during the first attempt
+        ([False, True, True, True], (2, False)),  # it was not there to begin with
+        ([True, False] * 3, (1, True)),
+    ],
+)
+def test_a_measurement_without_all_cores_is_made_again(seen, result, monkeypatch):
+    from benchmarks import timing
+
+    monkeypatch.setattr(timing, "machine_busy", lambda: 0.0)
+    tries = itertools.count(1)
+    assert timing.undisturbed(lambda: next(tries), 3, FakePace(seen)) == result
+
+
+def test_a_turn_without_all_cores_is_made_again(monkeypatch):
+    from benchmarks import race
+
+    pace = FakePace([True, False, False, True, True, True])
+    monkeypatch.setattr(race, "of_this_machine", lambda: pace)
+    child = FakeChild([2.3])
+    turn = race._turn(child, "adam", race.Effort(1, 0.0, 0.0, 4))
+    assert not turn["disturbed"] and child.runs == 1000 - 3
+
+
+def test_the_pace_is_that_of_products_from_registers():
+    from benchmarks.pace import Pace
+
+    pace = Pace(1)
+    assert 0 < pace.now() <= pace.best
+    pace.best *= 100  # what this machine never reaches
+    assert not pace.full()
 
 
 def test_numbers_are_written_with_three_digits():
