@@ -3,7 +3,7 @@
 out = start + a @ b is cut so that whatever is used again lies near the multipliers:
 
 ==========  =============================  =====================================================
-registers   rows x columns of out          a tile: 16 registers for a whole block of the depth
+registers   rows x columns of out          a tile: 16 to 24 registers for a block of the depth
 L1          rows x ``DEPTH`` of a          each number meets the columns of one tile
 L2          ``DEPTH`` x columns of b       a panel: it meets one tile of rows after the other
 L2          ``ROWS`` x ``DEPTH`` of a      a part: it meets one panel after the other
