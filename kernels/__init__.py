@@ -72,14 +72,16 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def conv_block(
-    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool, pool: bool
-) -> tuple[Array, Array | None]:
+    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool, pool: bool,
+    places: bool = True,
+) -> tuple[Array, Array | None]:  # fmt: skip
     """:func:`conv`, then ReLU if ``relu``, then max pooling of 2 x 2 with stride 2 if ``pool`` (images only).
 
     Returns y and, of a pooled block, where each value stood in its window (uint8, 0 to 3 row by row, 4 where
-    the ReLU let nothing through); None of others.
+    the ReLU let nothing through); None of others. Without ``places``, when no backward will ask for them, a
+    room may return None for them, too.
     """
-    return block_of(x, "conv_block")(x, weight, bias, window, groups, relu, pool)
+    return block_of(x, "conv_block")(x, weight, bias, window, groups, relu, pool, places)
 
 
 def conv_block_backward(

@@ -20,9 +20,9 @@ CLOSED = 4  # the index of a pooled place whose ReLU lets nothing through; 0 to 
 
 def conv_block(
     room: ModuleType, x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool,
-    pool: bool,
+    pool: bool, places: bool = True,
 ) -> tuple[Array, Array | None]:  # fmt: skip
-    """Convolution, bias, ReLU and pooling, one after the other."""
+    """Convolution, bias, ReLU and pooling, one after the other; the places come without being asked for."""
     y = room.conv(x, weight, bias, window, groups)
     if relu:
         y = y.clip(0, None)

@@ -31,7 +31,7 @@ from tinynet.kernels.cpu.bands import (
     needed,
     new_scratch,
 )
-from tinynet.kernels.cpu.halving import row_address
+from tinynet.kernels.cpu.halving import LARGEST, POOL, UNPOOL, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
@@ -62,20 +62,21 @@ def conv(x, weight, bias, window: Window, groups: int):
     return conv_block(x, weight, bias, window, groups, False, False)[0]
 
 
-def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: bool):
-    """Convolution, then ReLU, then pooling: y, and where the largest values stood."""
+def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: bool, places: bool = True):
+    """Convolution, then ReLU, then pooling: y, and with ``places`` where the largest values stood."""
     if not x.dtype == weight.dtype == f4:
-        return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool)
+        return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool, places)
     filters = weight.shape[-1]
     out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
     shape = (len(x), *out)
-    y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool else None
+    y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool and places else None
+    to_places, loop = _pooling(POOL if places else LARGEST, pool, where, filters)
     if type(plan) is Plan:
-        run_plan(x, weight, start_from(bias, filters, plan.ragged), y, where, relu, plan)
+        start = start_from(bias, filters, plan.ragged)
+        run_plan(x, weight, start, y, relu, plan, to_places, loop)
     else:
-        places, loop = _pooling(1, where, filters)
         start = start_from(bias, filters, False)
-        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), places, loop, int(relu), plan)
+        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), to_places, loop, int(relu), plan)
     return y, where
 
 
@@ -105,7 +106,7 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
         return _no_gradients(grad_x, weight, needs)
     shares, parts = _shares(len(x), weight.size)
     filters = weight.shape[-1]
-    places, loop = _pooling(0, where, filters)
+    places, loop = _pooling(UNPOOL, where is not None, where, filters)
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x)
     sizes = x.shape[1:-1], x.shape[-1], filters, window
@@ -184,17 +185,17 @@ def _shares(images: int, sums: int = 0) -> tuple[int, int]:
     return max(shares_for(images, sums), threads), -(-threads // images)
 
 
-def _pooling(forward: int, where, channels: int):
-    """The places of the pool in rows and the loop that makes or reads them, or nothing of both."""
-    return (_NO_PLACES, 0) if where is None else (_in_rows(where), row_address(forward, channels))
+def _pooling(kind: int, pool: bool, where, channels: int):
+    """The places of the pool in rows, or none, and the loop of that kind over a row, or 0 without a pool."""
+    return _NO_PLACES if where is None else _in_rows(where), row_address(kind, channels) if pool else 0
 
 
-def run_plan(source, b, start, out, where, relu: bool, plan: Plan) -> None:
-    """Fill ``out``, by the jobs of a plan, from ``source`` (N, *spatial, C) and the numbers ``b``."""
+def run_plan(source, b, start, out, relu: bool, plan: Plan, places=_NO_PLACES, loop: int = 0) -> None:
+    """Fill ``out``, by the jobs of a plan, from ``source`` (N, *spatial, C) and the numbers ``b``; pooled,
+    with the ``places`` in rows, if there is a ``loop`` for that."""
     if out.size:
         given = _in_rows(source), _weights(b, plan), start
-        to = _in_rows(out), *_pooling(1, where, out.shape[-1])
-        _convolve(*given, *to, int(relu), plan.table, *_shares(len(out)))
+        _convolve(*given, _in_rows(out), places, loop, int(relu), plan.table, *_shares(len(out)))
 
 
 # --- forward ---

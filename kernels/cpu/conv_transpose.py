@@ -38,7 +38,7 @@ def conv_transpose(x, weight, bias, y_shape, window: Window, groups: int):
         weight, bias, y_shape, window = _joined(weight, bias, y_shape, window)
     plan = plan_input_grad(tuple(y_shape[1:-1]), y_shape[-1], x.shape[-1], window, groups)
     start = start_from(bias, y_shape[-1], plan.ragged)
-    run_plan(x, turned_weight(weight), start, y.reshape(y_shape), None, False, plan)
+    run_plan(x, turned_weight(weight), start, y.reshape(y_shape), False, plan)
     return y
 
 

@@ -3,7 +3,8 @@
 Channels are few (8 or 16 in small nets), and loops over few numbers are what compilers vectorise badly; so
 these two loops are written out for vectors of 16, 8, 4 or 1 channels, whichever divides their number. Each
 makes one row of pixels. Besides the largest value the forward leaves its place in the window, 0 to 3 row by
-row, or 4 (``CLOSED``) where a ReLU let nothing through; the backward needs nothing else.
+row, or 4 (``CLOSED``) where a ReLU let nothing through; the backward needs nothing else. Where there will be
+no backward, the values alone take a third of the instructions.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.blocks import CLOSED
 from tinynet.kernels.cpu.loops import loop_address, read_numbers
-from tinynet.kernels.cpu.microkernel import registers
+from tinynet.kernels.cpu.microkernel import registers, spread
 
 _I64, _FLOAT, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
+UNPOOL, POOL, LARGEST = range(3)  # the loops: backward, forward, and forward without the places
 
 # Addresses of two rows of pixels, of half a row of values and of their places; pixels in the half row.
 ARGUMENTS = ("above", "below", "values", "places", "pixels", "channels", "relu")
@@ -69,6 +71,17 @@ class _Row:
         self.store(best, value)
         self.store(b.trunc(at, self.bytes), place)
 
+    def largest(self, corners, value, place) -> None:
+        """What :meth:`pool` finds; the processor's maximum would lose a NaN, so those are found apart."""
+        b, numbers = self.b, [self.load(corner, self.floats) for corner in corners]
+        floor = b.select(b.icmp_signed("!=", self.v["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf")))
+        best = numbers[0]
+        for other in (*numbers[1:], spread(b, floor, self.lanes)):
+            best = b.select(b.fcmp_ordered(">", other, best), other, best)
+        pairs = [b.fcmp_unordered("uno", *numbers[k : k + 2]) for k in (0, 2)]
+        nan = ir.Constant(self.floats, [float("nan")] * self.lanes)
+        self.store(b.select(b.or_(*pairs), nan, best), value)
+
     def unpool(self, corners, value, place) -> None:
         """The winner gets the gradient, the others zero."""
         b, zero = self.b, ir.Constant(self.floats, [0.0] * self.lanes)
@@ -93,26 +106,26 @@ class _Row:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_row(typingctx, forward, lanes, numbers):
-    is_forward, n_lanes = bool(forward.literal_value), lanes.literal_value
+def _emit_row(typingctx, kind, lanes, numbers):
+    which, n_lanes = kind.literal_value, lanes.literal_value
 
     def codegen(context, builder, signature, values):
         row = _Row(builder, n_lanes, read_numbers(builder, values[2], ARGUMENTS))
-        row.each_window(row.pool if is_forward else row.unpool)
+        row.each_window((row.unpool, row.pool, row.largest)[which])
         return context.get_dummy_value()
 
-    return types.void(forward, lanes, numbers), codegen
+    return types.void(kind, lanes, numbers), codegen
 
 
 @functools.cache
-def row_address(forward: int, channels: int) -> int:
-    """Address of the compiled loop over one row, forward (1) or backward (0), for that many channels."""
-    return _row_address(forward, lanes_for(channels))
+def row_address(kind: int, channels: int) -> int:
+    """Address of the compiled loop over one row, UNPOOL, POOL or LARGEST, for that many channels."""
+    return _row_address(kind, lanes_for(channels))
 
 
 @functools.cache
-def _row_address(forward: int, lanes: int) -> int:
+def _row_address(kind: int, lanes: int) -> int:
     def row(numbers):
-        _emit_row(forward, lanes, numbers)
+        _emit_row(kind, lanes, numbers)
 
     return loop_address(row)

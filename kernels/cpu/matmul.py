@@ -3,7 +3,7 @@
 out = start + a @ b is cut so that whatever is used again lies near the multipliers:
 
 ==========  =============================  =====================================================
-registers   rows x columns of out          a tile: 16 registers for a whole block of the depth
+registers   rows x columns of out          a tile: 16 to 24 registers for a block of the depth
 L1          rows x ``DEPTH`` of a          each number meets the columns of one tile
 L2          ``DEPTH`` x columns of b       a panel: it meets one tile of rows after the other
 L2          ``ROWS`` x ``DEPTH`` of a      a part: it meets one panel after the other
@@ -29,10 +29,11 @@ from tinynet.kernels.cpu.microkernel import address_of, most_rows, tile_address
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.cpu.transpose import LANES, transpose_square
 
-DEPTH = 256
+DEPTH = 512
 ROWS = 128
 _SMALL = 1 << 15  # below so many multiplications NumPy is faster: the call itself would dominate
 _ALONE = 1 << 18  # below so many, waking the other threads costs more than they save
+_FAR = 1 << 12  # numbers in rows that are far apart: each tile reads pages of their own, so wide tiles pay
 _ORIGIN = np.zeros((1, 2), np.int64)  # the one segment of a plain product
 
 
@@ -57,7 +58,8 @@ def product(a, b, start, relu=False):
         out, start_row = np.empty((m, n), np.float32), 0
     (a, a_turned), (b, b_turned) = upright(a), upright(b)
     threads = 1 if m * n * depth < _ALONE else thread_count()
-    parts, height, blocks = _plan(m, n, b_turned, threads)
+    far = depth > _FAR and not a_turned
+    parts, height, blocks = _plan(m, n, far, b_turned, threads)
     _multiply(a, a_turned, b.reshape(-1), b_turned, start, start_row, out, parts, height, blocks, relu)
     return out
 
@@ -71,15 +73,18 @@ def upright(matrix):
 
 
 @functools.lru_cache(maxsize=512)
-def _plan(m: int, n: int, transposed: bool, threads: int) -> tuple[np.ndarray, int, np.ndarray]:
-    """Parts (first row, last row, first block, last block), the height of tiles, and blocks of columns."""
+def _plan(m: int, n: int, far: bool, transposed: bool, threads: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """Parts (first row, last row, first block, last block), the height of tiles, and blocks of columns.
+
+    ``far``: rows of a are far apart; ``transposed``: those of b are its columns.
+    """
     vectors = -(-n // LANES)
 
     def work(down: int) -> int:  # of one thread, per number of depth; packing costs as much as 6 rows
         return (-(-m // down) + 6 * transposed) * -(-vectors // (threads // down))
 
     down = min((d for d in range(threads, 0, -1) if threads % d == 0), key=work)
-    height, blocks = tile_blocks(m, n, transposed, -(-m // down))
+    height, blocks = tile_blocks(m, n, transposed, -(-m // down), far and not transposed)
     across = min(threads // down, len(blocks))
     tiles = -(-m // height)
     down *= -(-tiles * height // (down * ROWS))
@@ -91,7 +96,7 @@ def _plan(m: int, n: int, transposed: bool, threads: int) -> tuple[np.ndarray, i
     return np.array([p for p in parts if p[0] < p[1]], np.int64), height, blocks
 
 
-def _tile_form(rows: int, columns: int) -> tuple[int, int, int]:
+def _tile_form(rows: int, columns: int, far: bool) -> tuple[int, int, int]:
     """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least work."""
     lanes = LANES
     if columns <= lanes // 2 and lanes > 4:
@@ -102,15 +107,16 @@ def _tile_form(rows: int, columns: int) -> tuple[int, int, int]:
     forms = [
         (r, v) for v in range(1, min(vectors, 4) + 1) for r in range(1, min(most, max(most_rows(v), 1)) + 1)
     ]
-    return (*min(forms, key=lambda form: _work(rows, vectors, *form)), lanes)
+    return (*min(forms, key=lambda form: _work(rows, vectors, *form, far)), lanes)
 
 
-def _work(rows: int, vectors: int, height: int, width: int) -> float:
+def _work(rows: int, vectors: int, height: int, width: int, far: bool) -> float:
     """Cycles per number of depth; whole tiles, and the lower and narrower ones at the edges."""
+    fetch = 0.4 if far else 0.2
 
     def tile(r: int, v: int) -> float:
         # a product needs about 8 others under way to hide its latency; a is read from L1, b from L2
-        return max(r * v, 8) + 0.2 * r + 0.8 * v if r * v else 0
+        return max(r * v, 8) + fetch * r + 0.8 * v if r * v else 0
 
     (down, low), (across, narrow) = divmod(rows, height), divmod(vectors, width)
     cycles = across * (down * tile(height, width) + tile(low, width)) + down * tile(height, narrow)
@@ -118,13 +124,15 @@ def _work(rows: int, vectors: int, height: int, width: int) -> float:
     return (cycles + tile(low, narrow)) * (1 + 0.03 * (kinds - 1))
 
 
-def tile_blocks(rows: int, columns: int, packs: bool, share: int) -> tuple[int, np.ndarray]:
+def tile_blocks(
+    rows: int, columns: int, packs: bool, share: int, far: bool = False
+) -> tuple[int, np.ndarray]:
     """The height of tiles for ``rows`` of which a thread has ``share``, and a table of blocks of columns.
 
-    Its columns: first column, how many, the tile, the tile for the rows that remain, width of the packed
-    panel or 0.
+    ``far``: the rows that meet these tiles are far apart. Columns of the table: first column, how many, the
+    tile, the tile for the rows that remain, width of the packed panel or 0.
     """
-    height, vectors, lanes = _tile_form(share, columns)
+    height, vectors, lanes = _tile_form(share, columns, far)
     blocks = []
     for column in range(0, columns, vectors * lanes):
         width = min(vectors * lanes, columns - column)

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinynet.kernels import arrays
 from tinynet.kernels.blocks import HALVING
-from tinynet.kernels.cpu.halving import row_address
+from tinynet.kernels.cpu.halving import POOL, UNPOOL, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import address_of
@@ -80,7 +80,7 @@ def max_pool(x: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
     tasks = tasks_for(len(lines[1]), x.size)
     if _is_halving(window):
         sizes = x.shape[1], y.shape[1], x.shape[-1]
-        _max_pool_halving(*lines, *sizes, row_address(1, x.shape[-1]), tasks)
+        _max_pool_halving(*lines, *sizes, row_address(POOL, x.shape[-1]), tasks)
     else:
         _max_pool(*lines, plan.taps, plan.grid, tasks)
     return y, where
@@ -97,7 +97,7 @@ def max_pool_backward(
     tasks = tasks_for(len(lines[2]), grad_x.size)
     if _is_halving(window):
         sizes = x_shape[1], grad_y.shape[1], x_shape[-1]
-        _max_pool_halving_backward(*lines, *sizes, row_address(0, x_shape[-1]), tasks)
+        _max_pool_halving_backward(*lines, *sizes, row_address(UNPOOL, x_shape[-1]), tasks)
     else:
         plan = _plan(tuple(x_shape[1:-1]), window)
         _max_pool_backward(*lines, plan.taps, plan.grid, tasks)

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from tinynet.kernels import arrays
 from tinynet.kernels.cpu.elementwise import tanh
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.matmul import matmul, multiply_tiles, product, tile_blocks
+from tinynet.kernels.cpu.matmul import matmul, multiply_tiles, pack, product, tile_blocks, upright
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 from tinynet.kernels.cpu.threads import share, thread_count
 from tinynet.kernels.recurrent import all_steps
@@ -66,16 +66,22 @@ def outside_in_line(grad: np.ndarray, steps: int) -> tuple[np.ndarray, int, int]
 
 def weight_in_line(weight: np.ndarray) -> np.ndarray:
     """The rows of ``weight`` one after the other, and room for a last tile that reads too far."""
-    line = np.zeros(weight.size + SLACK, f4)
-    line[: weight.size].reshape(weight.shape)[...] = weight
+    line, (source, turned) = np.empty(weight.size + SLACK, f4), upright(weight)
+    _lay_weight(source.reshape(-1), turned, *weight.shape, line)
     return line
+
+
+@kernel
+def _lay_weight(source, turned, rows, columns, line):
+    step, column = (1, rows) if turned else (columns, 1)
+    pack(source, 0, step, column, rows, columns, line, columns)
 
 
 def stacked(w_ih: np.ndarray, w_hh: np.ndarray) -> np.ndarray:
     """w_ih above w_hh (F + U, columns), with room behind it like :func:`weight_in_line`."""
     shape = len(w_ih) + len(w_hh), w_ih.shape[1]
     size = math.prod(shape)
-    line = np.zeros(size + SLACK, f4)
+    line = np.empty(size + SLACK, f4)
     return np.concatenate((w_ih, w_hh), out=line[:size].reshape(shape))
 
 

@@ -55,8 +55,9 @@ def plane_of(rows, columns):
 
 @inner_kernel
 def new_planes(sizes, rows, columns):
-    """Room for a matrix for each place of a tile, all zero."""
-    return np.zeros(sizes.places * plane_of(rows, columns) + _LINE, f4)
+    """Room for a matrix for each place of a tile. A last tile may multiply rows that nobody has filled, into
+    rows that nobody reads."""
+    return np.empty(sizes.places * plane_of(rows, columns) + _LINE, f4)
 
 
 @inner_kernel
@@ -229,6 +230,7 @@ def convolve_rows_back(t, saved, x, u, grad_x, partial, sums, sizes, head, grad_
     tiles, wants_weight = sizes.per_block * sizes.columns, partial.shape[1] > 0
     v, m = new_planes(sizes, tiles, sizes.channels), new_planes(sizes, tiles, sizes.filters)
     du = new_planes(sizes, sizes.channels if wants_weight else 0, sizes.filters)
+    du[:] = 0
     padded, grad, padded_grad = new_scratch(head), new_scratch(grad_head), new_scratch(head)
     filled, filled_grad = 0, 0
     row_sum = np.zeros(sizes.side * sizes.columns * sums.shape[1], f4)

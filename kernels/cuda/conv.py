@@ -29,9 +29,10 @@ def conv(x: Array, weight: Array, bias: Array | None, window: Window, groups: in
 
 @float32_kernel
 def conv_block(
-    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool, pool: bool
-) -> tuple[Array, Array | None]:
-    """Convolution, bias, ReLU and pool in one kernel."""
+    x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool, pool: bool,
+    places: bool = True,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """Convolution, bias, ReLU and pool in one kernel; the places come without being asked for."""
     x, weight, bias = map(contiguous, (x, weight, bias))
     channels, filters = weight.shape[-2], weight.shape[-1] // groups
     out = tuple(o // 2 if pool else o for o in window.output_shape(x.shape[1:-1]))

@@ -121,6 +121,33 @@ def test_nan_and_infinities_pass_as_in_numpy(room, dtype):
     np.testing.assert_array_equal(y.reshape(-1, 1), wanted)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape, filters", [*SIZES, ((2, 18, 22, 16), 32), ((1, 16, 16, 32), 16)])
+def test_a_pool_without_places_has_the_same_values(room, dtype, relu, shape, filters):
+    x, weight, bias, _ = Geometry(shape, THREE, filters, 1).arrays(dtype)
+    x[:, ::3], bias[::2] = 0, -0.0  # some windows with nothing but zeros, of both signs
+    wanted, _ = run(room, "conv_block", x, weight, bias, THREE, 1, relu, True)
+    with kernels.use(room):
+        y, where = kernels.conv_block(x, weight, bias, THREE, 1, relu, True, places=False)
+    assert (where is None) == (room == "fast" and dtype == np.float32)
+    np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("corner", range(4))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0])
+def test_a_pool_without_places_lets_no_nan_or_infinity_get_lost(value, corner, relu):
+    x = np.full((1, 4, 6, 1), -1, np.float32)
+    x[0, corner // 2, corner % 2] = x[0, 2, 2] = x[0, 3, 5] = value
+    weight, window = np.ones((1, 1, 1, 16), np.float32), Window((1, 1), (1, 1), NONE, (1, 1))
+    arguments = x, weight, None, window, 1, relu, True
+    (y, _), (wanted, _) = kernels.conv_block(*arguments, places=False), kernels.conv_block(*arguments)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(np.signbit(y) | np.isnan(y), np.signbit(wanted) | np.isnan(wanted))
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_what_no_relu_lets_through_has_no_gradient(room):
     geometry = Geometry((2, 5, 6, 3), THREE, 8, 1)

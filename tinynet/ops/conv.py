@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinynet import kernels
-from tinynet.autograd import Op
+from tinynet.autograd import Op, is_recording
 from tinynet.errors import ArgumentError, ShapeError
 from tinynet.kernels.geometry import Window
 from tinynet.ops.checks import TensorLike, channels_hint, check_parameter, floats
@@ -17,7 +17,8 @@ class Conv(Op):
     """Slide the weight over x, with ReLU and pooling if asked; both gradients are convolutions again."""
 
     def forward(self, x, weight, bias, *, window, groups, relu, pool):
-        y, self.where = kernels.conv_block(x, weight, bias, window, groups, relu, pool)
+        recorded = is_recording() and any(self.needs)
+        y, self.where = kernels.conv_block(x, weight, bias, window, groups, relu, pool, recorded)
         self.x, self.weight, self.window, self.groups = x, weight, window, groups
         self.y = y if relu and not pool else None  # a pool knows where its ReLU was closed
         return y
