@@ -36,11 +36,12 @@ JOB = (
 
 
 # The head of a plan. A padded source has "padded" (depth, height, numbers in a row), and the source itself
-# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead.
+# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead. Of
+# "pooled" x "pooled" pixels, 1 or 2 each way, one is written: then the strides of the output are those of it.
 HEAD = (
     "before_depth", "before_height", "before_number", "padded_depth", "padded_height", "padded_numbers",
     "steps", "step", "bands", "need_step", "need_lead", "n_jobs", "n_blocks", "n_segments",
-    "channels",
+    "channels", "pooled",
 )  # fmt: skip
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
 ENOUGH = 128  # pixels that make it worth a tile's while to fetch sums and to put them back
@@ -57,12 +58,12 @@ class Plan(NamedTuple):
 @inner_kernel
 def unpack(plan):
     """Head, jobs, blocks and segments of a plan's table."""
-    head = plan[:15]
-    jobs = 15 + head[11] * 16
+    head = plan[:16]
+    jobs = 16 + head[11] * 16
     blocks = jobs + head[12] * 5
     return (
         head,
-        carray(_integers(plan, 15), (head[11], 16)),
+        carray(_integers(plan, 16), (head[11], 16)),
         carray(_integers(plan, jobs), (head[12], 5)),
         carray(_integers(plan, blocks), (head[13], 2)),
     )
@@ -140,19 +141,20 @@ class _Need(NamedTuple):
 class _Tables:
     """Collects jobs, blocks and segments."""
 
-    def __init__(self, squares: bool = False):
+    def __init__(self, squares: bool = False, pooled: bool = False):
         self.jobs: list[tuple[int, ...]] = []
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
-        self.squares = squares
+        self.squares, self.pooled = squares, pooled
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
         if min(counts) < 1:
             return
-        blocks = [(*block, 0) for block in column_blocks(counts[2], columns)]
         if self.squares:
-            blocks = square_blocks(counts[2], a[-1], columns)
+            blocks = square_blocks(counts[2], a[-1], columns, self.pooled)
+        else:
+            blocks = column_blocks(counts[2], columns, self.pooled)
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
         self.blocks += blocks
@@ -163,7 +165,7 @@ class _Tables:
         lanes, c = registers()[0], source.channels
         (d, h, w), (depth, height, width) = source.before, source.padded
         sizes = len(self.jobs), len(self.blocks), len(self.segments)
-        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c)
+        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c, 1 + self.pooled)
         parts = [
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
@@ -180,13 +182,22 @@ def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def plan_conv(spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int) -> Plan:
-    """Forward: a is the padded input image, b the weights (*kernel, channels / groups, filters)."""
+def plan_conv(
+    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, pooled: bool = False
+) -> Plan:
+    """Forward: a is the padded input image, b the weights (*kernel, channels / groups, filters).
+
+    ``pooled``: of 2 x 2 pixels of an image only the largest value is written; odd ones at the edge are not
+    made.
+    """
     spatial, window = in_3d(spatial, window)
     padded, out = window.padded_shape(spatial), window.output_shape(spatial)
-    pixel, out_pixel = _strides(padded, channels), _strides(out, filters)
+    written = (out[0], out[1] // 2, out[2] // 2) if pooled else out
+    pixel, out_pixel = _strides(padded, channels), _strides(written, filters)
     c, f = channels // groups, filters // groups
-    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups)), c
+    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups), pooled), c
+    if pooled:
+        out = written[0], 2 * written[1], 2 * written[2]
     for g in range(groups):
         segments = [
             (_dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)

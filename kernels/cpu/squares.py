@@ -17,6 +17,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.halving import lanes_for
+from tinynet.kernels.cpu.largest import largest
 from tinynet.kernels.cpu.loops import loop_address, read_numbers
 from tinynet.kernels.cpu.microkernel import ARGUMENTS, spread
 from tinynet.kernels.cpu.points import TAPS, matrices
@@ -29,20 +30,22 @@ _SIDE = 2 + TAPS - 1
 
 
 def fits_squares(out: tuple[int, ...], channels: int, filters: int, window: Window, groups: int) -> bool:
-    """Whether a convolution (three-dimensional, as in plan.py) is done by these tiles."""
+    """Whether a convolution (three-dimensional, as in plan.py) is done by these tiles.
+
+    The squares are then the windows of a pool, so the numbers are the same with and without one.
+    """
     return (
         (window.size, window.stride, window.dilation, groups) == ((1, 3, 3), (1, 1, 1), (1, 1, 1), 1)
         and all(n % 8 == 0 and n <= _MOST for n in (channels, filters))
-        and out[1] % 2 == 0
-        and out[2] >= 2
+        and out[1] % 2 == out[2] % 2 == 0
     )
 
 
-def square_blocks(width: int, channels: int, filters: int) -> list[tuple[int, ...]]:
+def square_blocks(width: int, channels: int, filters: int, pooled: bool) -> list[tuple[int, ...]]:
     """The one tile for rows of that many pixels, as in tiling.BLOCK."""
     pixels = -(-width // -(-width // _MOST))
-    pixels = min(pixels + pixels % 2, width // 2 * 2)
-    return [(0, filters, pixels, square_address(pixels // 2, channels, filters), 1)]
+    pixels += pixels % 2
+    return [(0, filters, pixels, square_address(pixels // 2, channels, filters, pooled), 1)]
 
 
 def mapped(weight: np.ndarray) -> np.ndarray:
@@ -56,17 +59,28 @@ def _filter_map() -> np.ndarray:
     return np.kron(g, g)
 
 
+class _PooledMap(Map):
+    """Of the 2 x 2 outputs of a square, the map stores only the largest, and its place."""
+
+    def write(self, source: list, target: tuple[ir.Value, ir.Value], channel: ir.Value) -> None:
+        """The target is where the value goes, and where its place."""
+        b, self.corners = self.b, []
+        super().write(source, [[None, None], [None, None]], channel)
+        for value, address in zip(largest(b, self.corners, self.v["relu"]), target):
+            b.store(value, b.inttoptr(address, value.type.as_pointer()), align=1)
+
+    def put(self, value: ir.Value, address: None) -> None:
+        self.corners.append(self.b.fadd(value, self.bias))
+
+
 class _Squares:
     """Writes the instructions of one tile."""
 
-    def __init__(self, builder: ir.IRBuilder, squares: int, channels: int, filters: int, values: dict):
-        self.b, self.squares, self.channels, self.filters, self.v = (
-            builder,
-            squares,
-            channels,
-            filters,
-            values,
-        )
+    def __init__(
+        self, builder: ir.IRBuilder, squares: int, channels: int, filters: int, pooled: bool, values: dict
+    ):
+        self.b, self.v, self.pooled = builder, values, pooled
+        self.squares, self.channels, self.filters = squares, channels, filters
         self.planes = [self.room(n) for n in (channels, filters)]
 
     def room(self, channels: int) -> ir.Value:
@@ -86,8 +100,9 @@ class _Squares:
         self.map(Map(b, matrices(2).input, True, STORE, lanes_for(self.channels), {}), pixels, self.channels)
         with cgutils.for_range(b, _I64(_SIDE * _SIDE), intp=_I64) as place:
             self.multiply(place.index)
-        finish = Map(b, matrices(2).output, False, FINISH, lanes_for(self.filters), v)
-        self.map(finish, (v["out"], b.mul(v["a_run"], _I64(4))), self.filters)
+        kind = _PooledMap if self.pooled else Map
+        finish = kind(b, matrices(2).output, False, FINISH, lanes_for(self.filters), v)
+        self.map(finish, (v["out"], b.mul(v["out_run"], _I64(4))), self.filters)
 
     def map(self, m: Map, pixels: tuple[ir.Value, ir.Value], channels: int) -> None:
         """From the pixels (an address, and bytes from row to row) to the planes of V, or from those of M."""
@@ -95,8 +110,11 @@ class _Squares:
         n = len(m.matrix[0]) if m.tall else len(m.matrix)
         with cgutils.for_range(b, _I64(self.squares), intp=_I64) as square:
             for part in range(0, channels, m.lanes):
-                start = b.add(corner, b.mul(square.index, _I64(8 * channels)))
-                image = self.grid(start, line, _I64(4 * channels), n, part)
+                if isinstance(m, _PooledMap):
+                    image = self.window(square.index, part)
+                else:
+                    start = b.add(corner, b.mul(square.index, _I64(8 * channels)))
+                    image = self.grid(start, line, _I64(4 * channels), n, part)
                 plane = 4 * self.squares * channels
                 start = b.add(self.planes[0 if m.tall else 1], b.mul(square.index, _I64(4 * channels)))
                 planes = self.grid(start, _I64(_SIDE * plane), _I64(plane), _SIDE, part)
@@ -108,6 +126,12 @@ class _Squares:
         corner = b.add(corner, _I64(4 * part))
         rows = [b.add(corner, b.mul(_I64(i), i_step)) for i in range(n)]
         return [[b.add(row, b.mul(_I64(j), j_step)) for j in range(n)] for row in rows]
+
+    def window(self, square: ir.Value, part: int) -> tuple[ir.Value, ir.Value]:
+        """Where the largest value of a square goes, and its place."""
+        b = self.b
+        number = b.add(b.mul(square, _I64(self.filters)), _I64(part))
+        return b.add(self.v["out"], b.mul(number, _I64(4))), b.add(self.v["where"], number)
 
     def multiply(self, place: ir.Value) -> None:
         """M = V @ U at one place, the sums of all squares in registers."""
@@ -142,24 +166,22 @@ class _Squares:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_squares(typingctx, squares, channels, filters, numbers):
-    sizes = [t.literal_value for t in (squares, channels, filters)]
+def _emit_squares(typingctx, squares, channels, filters, pooled, numbers):
+    sizes = [t.literal_value for t in (squares, channels, filters, pooled)]
 
     def codegen(context, builder, signature, values):
-        _Squares(builder, *sizes, read_numbers(builder, values[3], ARGUMENTS)).build()
+        _Squares(builder, *sizes, read_numbers(builder, values[4], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(squares, channels, filters, numbers), codegen
+    return types.void(squares, channels, filters, pooled, numbers), codegen
 
 
 @functools.cache
-def square_address(squares: int, channels: int, filters: int) -> int:
-    """Address of the compiled tile for that many squares side by side.
-
-    Of the ``ARGUMENTS`` of a tile, ``b`` is U, and ``a_run`` how far the output's rows are from each other.
-    """
+def square_address(squares: int, channels: int, filters: int, pooled: bool) -> int:
+    """Address of the compiled tile for that many squares side by side; of the ``ARGUMENTS``, ``b`` is U."""
+    is_pooled = int(pooled)
 
     def tile(numbers):
-        _emit_squares(squares, channels, filters, numbers)
+        _emit_squares(squares, channels, filters, is_pooled, numbers)
 
     return loop_address(tile)

@@ -53,7 +53,7 @@ def test_conv_block_agrees_with_the_reference(room, dtype, geometry, relu, pool,
 # Images and filters that straddle what a fused kernel may compute at a time, with rests in every direction.
 SIZES = [
     ((2, 28, 28, 1), 8), ((1, 27, 27, 3), 16), ((3, 5, 7, 16), 17), ((1, 26, 26, 8), 64), ((2, 4, 5, 33), 1),
-    ((5, 14, 14, 8), 16), ((1, 4, 70, 2), 130), ((1, 70, 4, 5), 24),
+    ((5, 14, 14, 8), 16), ((1, 4, 70, 2), 130), ((1, 70, 4, 5), 24), ((2, 6, 36, 16), 8),
 ]  # fmt: skip
 
 
