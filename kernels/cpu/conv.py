@@ -43,7 +43,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
-from tinynet.kernels.cpu.squares import mapped
+from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
@@ -125,10 +125,13 @@ def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, grou
     back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
     turned = _weights(turned_weight(weight), down) if needs[0] else _EMPTY
-    grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
+    shape = (PLACES, *weight.shape[-2:]) if back.squares else weight.shape
+    grad_weight = np.empty(shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
     _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
+    if back.squares and needs[1]:
+        grad_weight = mapped_back(grad_weight).reshape(weight.shape)
     return grad_weight, grad_bias
 
 

@@ -24,6 +24,8 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
+from tinynet.kernels.cpu.phases import dot, phase_segments, phases_of
+from tinynet.kernels.cpu.square_sums import sums_address
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
@@ -95,10 +97,6 @@ def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Wind
 def _strides(shape: tuple[int, ...], channels: int) -> tuple[int, int, int]:
     _, h, w = shape
     return h * w * channels, w * channels, channels
-
-
-def _dot(a, b) -> int:
-    return sum(x * y for x, y in zip(a, b))
 
 
 def merge(segments: list[tuple[int, int]], steps: int, b_step: int) -> tuple[list[tuple[int, int]], int]:
@@ -200,7 +198,7 @@ def plan_conv(
         out = written[0], 2 * written[1], 2 * written[2]
     for g in range(groups):
         segments = [
-            (_dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
+            (dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
             for i, tap in enumerate(itertools.product(*map(range, window.size)))
         ]
         segments, steps = merge(segments, c, filters)
@@ -217,27 +215,6 @@ def _input(spatial, window: Window, channels: int) -> tuple[_Source, _Need]:
     if padded[0] > 1:  # a volume is there as a whole
         return source, _Need(0, padded[1])
     return source, _Need(window.stride[1], window.extent[1] - window.stride[1])
-
-
-class _Phase(NamedTuple):
-    """One axis of a phase: first input pixel, how many, where they read, and its (offset, tap) pairs."""
-
-    first: int
-    count: int
-    origin: int
-    taps: list[tuple[int, int]]
-
-
-def _phases(size: int, k: int, stride: int, before: int, dilation: int, margin: int) -> list[_Phase]:
-    """Input pixel i meets output o through tap t when i + before = o * stride + t * dilation."""
-    phases = []
-    for first in range(min(stride, size)):
-        r, m = (first + before) % stride, (first + before) // stride
-        taps = [
-            ((r - t * dilation) // stride, t) for t in reversed(range(k)) if (r - t * dilation) % stride == 0
-        ]
-        phases.append(_Phase(first, -(-(size - first) // stride), m + margin, taps))
-    return phases
 
 
 def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -259,7 +236,7 @@ def plan_input_grad(
     spatial, window = in_3d(spatial, window)
     margin, padded = padded_grad(spatial, window)
     axes = [
-        _phases(n, k, s, b, d, m)
+        phases_of(n, k, s, b, d, m)
         for n, k, s, (b, _), d, m in zip(
             spatial, window.size, window.stride, window.padding, window.dilation, margin
         )
@@ -271,11 +248,11 @@ def plan_input_grad(
     tables, steps = _Tables(fits_squares(spatial, filters, channels, window, groups)), f
     for phase in itertools.product(*axes):
         for g in range(groups):
-            segments = _phase_segments(phase, pixel, window, c * filters, g * f, c)
+            segments = phase_segments(phase, pixel, window, c * filters, g * f, c)
             if can_merge:
                 segments, steps = merge(segments, f, c)
-            a = (_dot([p.origin for p in phase], pixel), *pixel)
-            target = (_dot([p.first for p in phase], in_pixel) + g * c, *(
+            a = (dot([p.origin for p in phase], pixel), *pixel)
+            target = (dot([p.first for p in phase], in_pixel) + g * c, *(
                 s * p for s, p in zip(window.stride, in_pixel)
             ))  # fmt: skip
             tables.add(a, target, [p.count for p in phase], segments, c, g * c)
@@ -295,15 +272,6 @@ def plan_no_input_grad(spatial: tuple[int, ...], filters: int, window: Window) -
     return _Tables().plan(_Source((0, 0, 0), out, filters), filters, 1, 1, need)
 
 
-def _phase_segments(phase, pixel, window: Window, tap_size: int, first: int, c: int) -> list[tuple[int, int]]:
-    segments = []
-    for taps in itertools.product(*(p.taps for p in phase)):
-        flipped = [k - 1 - t for k, (_, t) in zip(window.size, taps)]
-        index = (flipped[0] * window.size[1] + flipped[1]) * window.size[2] + flipped[2]
-        segments.append((_dot([e for e, _ in taps], pixel) + first, index * tap_size + first * c))
-    return segments
-
-
 @functools.lru_cache(maxsize=512)
 def plan_weight_grad(
     spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool
@@ -319,21 +287,25 @@ def plan_weight_grad(
     margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
     grad = _Source(margin, padded_out, filters)
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
-    tables, (kernel_axes, rows, run) = _Tables(), _weight_rows(window, channels, groups)
+    squares = fits_squares(out, channels, filters, window, groups)
+    tables, (kernel_axes, rows, run) = _Tables(squares), _weight_rows(window, channels, groups)
     spread = [d * p for d, p in zip(window.dilation, pixel)]
     c, f = channels // groups, filters // groups
     tables.jobs = [
-        (_dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
+        (dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
         for i, tap in enumerate(itertools.product(*map(range, kernel_axes)))
         for g in range(groups)
     ]
     tables.segments = [
-        (_dot((d * window.stride[0], h * window.stride[1]), pixel),
-         _dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
+        (dot((d * window.stride[0], h * window.stride[1]), pixel),
+         dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
         for d in range(out[0])
         for h in range(out[1])
     ]  # fmt: skip
-    tables.blocks = matrix_blocks(rows, f, run)
+    if squares:  # one tile makes all
+        tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, sums_address(c, f), 0)]
+    else:
+        tables.blocks = matrix_blocks(rows, f, run)
     can_band = need.step and not (with_margin and max(window.stride) > 1)
     needs = (source, need), (grad, _Need(1, 2 * margin[1]))
     bands = _bands(out[1], *needs, least=max(2, ENOUGH // out[2])) if can_band else 1

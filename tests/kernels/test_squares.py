@@ -89,3 +89,14 @@ def test_a_volume_is_convolved_slice_by_slice():
     g = random(2, 3, 6, 10, 16, seed=2)
     want = arrays.conv_input_grad(*wide(g, w), x.shape, window, 1)
     close(cpu.conv_input_grad(g, w, x.shape, window, 1), want, 1e-6)
+    close(cpu.conv_weight_grad(x, g, window, 1), arrays.conv_weight_grad(*wide(x, g), window, 1), 2e-6)
+
+
+@pytest.mark.parametrize("height, width", [(2, 26), (2, 28), (2, 30), (14, 14), (4, 2)])
+@pytest.mark.parametrize("channels, filters", [(8, 8), (8, 16), (16, 8), (16, 16)])
+def test_weight_gradients_of_squares_beside_the_number_that_is_mapped_at_a_time(
+    height, width, channels, filters
+):
+    x, g = random(3, height, width, channels), random(3, height, width, filters, seed=1)
+    got = cpu.conv_weight_grad(x, g, SAME, 1)
+    close(got, arrays.conv_weight_grad(*wide(x, g), SAME, 1), 1e-6)
