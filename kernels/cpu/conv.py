@@ -3,7 +3,7 @@
 The images, or parts of them when there are fewer than threads, are cut into shares; a thread goes down an
 image in bands of a few rows, small enough for the nearest cache. Forward, for every band:
 
-    copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU, pool) write the result
+    copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU, pool) -> write
 
 Backward, the gradient of a band is led back through pool and ReLU into a padded scratch first, and the
 gradients of weights, bias and input are then made from it while it is near. Weight gradients are summed per

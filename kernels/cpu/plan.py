@@ -280,6 +280,7 @@ def plan_weight_grad(
 
     A job is (origin in a, origin in b, origin in the weights, distance of the runs in a); each meets every
     block. Segments are the rows of output pixels, which lie in ``padded_grad`` if ``with_margin``.
+    The tile of square_sums.py makes all in one job.
     """
     spatial, window = in_3d(spatial, window)
     source, need = _input(spatial, window, channels)
@@ -302,7 +303,7 @@ def plan_weight_grad(
         for d in range(out[0])
         for h in range(out[1])
     ]  # fmt: skip
-    if squares:  # one tile makes all
+    if squares:
         tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, sums_address(c, f), 0)]
     else:
         tables.blocks = matrix_blocks(rows, f, run)

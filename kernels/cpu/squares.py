@@ -4,7 +4,8 @@ It is called like the tiles of microkernel.py, and does for up to eight squares 
 winograd.py does for a large block: V = B^T X B, M[k] = V[k] @ U[k], Y = A^T M A. All sizes but the distance
 of the rows are written into its instructions, the sums of all squares stay in registers, and V and M in the
 nearest cache. So with 8 or 16 channels, too, 16 products in place of 36 are worth their maps, in a
-convolution and in its input gradient, which is one as well.
+convolution and in its input gradient, which is one as well. A square is a window of 2 x 2, so a pool behind
+the convolution takes its largest number before it is written. The weight gradient is in square_sums.py.
 """
 
 from __future__ import annotations
@@ -102,7 +103,10 @@ class Planes:
         return b.add(self.v[base], b.mul(first, _I64(4))), b.mul(b.sub(second, first), _I64(4))
 
     def pixels(self, rows: tuple[ir.Value, ir.Value], square: ir.Value, which: int, n: int, part: int):
-        """The addresses of the n x n pixels of a square, from the channel ``part`` on."""
+        """The addresses of the n x n pixels of a square, from the channel ``part`` on.
+
+        ``which`` is 0 for pixels of channels, 1 for those of filters, as in ``planes``.
+        """
         size = 4 * self.channels[which]
         start = self.b.add(rows[0], self.b.mul(square, _I64(2 * size)))
         return self.grid(start, rows[1], _I64(size), n, part)
