@@ -3,7 +3,7 @@
 The images, or parts of them when there are fewer than threads, are cut into shares; a thread goes down an
 image in bands of a few rows, small enough for the nearest cache. Forward, for every band:
 
-    copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU) -> pool -> write
+    copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU, pool) -> write
 
 Backward, the gradient of a band is led back through pool and ReLU into a padded scratch first, and the
 gradients of weights, bias and input are then made from it while it is near. Weight gradients are summed per
@@ -43,7 +43,7 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
     unpack,
 )
-from tinynet.kernels.cpu.squares import mapped
+from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
@@ -69,14 +69,15 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     filters = weight.shape[-1]
     out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
     shape = (len(x), *out)
-    y, where = np.empty(shape, f4), np.empty(shape, np.uint8) if pool and places else None
-    to_places, loop = _pooling(POOL if places else LARGEST, pool, where, filters)
+    start, y = start_from(bias, filters, type(plan) is Plan and plan.ragged), np.empty(shape, f4)
     if type(plan) is Plan:
-        start = start_from(bias, filters, plan.ragged)
-        run_plan(x, weight, start, y, relu, plan, to_places, loop)
+        where = np.empty(shape, np.uint8) if pool else None  # tiles leave the places in any case
+        run_plan(x, weight, start, y, relu, plan, where)
     else:
-        start = start_from(bias, filters, False)
-        winograd.convolve(_in_rows(x), weight, start, _in_rows(y), to_places, loop, int(relu), plan)
+        where = np.empty(shape, np.uint8) if pool and places else None
+        row = row_address(POOL if places else LARGEST, filters) if pool else 0
+        given = _in_rows(x), weight, start, _in_rows(y), _places(where)
+        winograd.convolve(*given, row, int(relu), plan)
     return y, where
 
 
@@ -85,7 +86,7 @@ def _way_forward(spatial, channels: int, filters: int, window: Window, groups: i
     """The shape of a sample's result, and the plan, which tells the way: direct or Winograd's."""
     out = window.output_shape(spatial)
     sizes = spatial, channels, filters, window
-    plan = plan_tiles(*sizes, back=False) if fits(*sizes, groups) else plan_conv(*sizes, groups)
+    plan = plan_tiles(*sizes, back=False) if fits(*sizes, groups) else plan_conv(*sizes, groups, pool)
     return (*(n // 2 if pool else n for n in out), filters), plan
 
 
@@ -106,8 +107,8 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
         return _no_gradients(grad_x, weight, needs)
     shares, parts = _shares(len(x), weight.size)
     filters = weight.shape[-1]
-    places, loop = _pooling(UNPOOL, where is not None, where, filters)
-    given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), places, loop, _in_rows(x)
+    row = 0 if where is None else row_address(UNPOOL, filters)
+    given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _places(where), row, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x)
     sizes = x.shape[1:-1], x.shape[-1], filters, window
     if parts == 1 and fits(*sizes, groups):
@@ -126,10 +127,13 @@ def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, grou
     back = plan_weight_grad(*sizes, groups, needs[0])
     down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
     turned = _weights(turned_weight(weight), down) if needs[0] else _EMPTY
-    grad_weight = np.empty(weight.shape, f4) if needs[1] else _EMPTY
+    shape = (PLACES, *weight.shape[-2:]) if back.squares else weight.shape
+    grad_weight = np.empty(shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
     _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
+    if back.squares and needs[1]:
+        grad_weight = mapped_back(grad_weight).reshape(weight.shape)
     return grad_weight, grad_bias
 
 
@@ -185,54 +189,50 @@ def _shares(images: int, sums: int = 0) -> tuple[int, int]:
     return max(shares_for(images, sums), threads), -(-threads // images)
 
 
-def _pooling(kind: int, pool: bool, where, channels: int):
-    """The places of the pool in rows, or none, and the loop of that kind over a row, or 0 without a pool."""
-    return _NO_PLACES if where is None else _in_rows(where), row_address(kind, channels) if pool else 0
+def _places(where):
+    """The places of the pool in rows, or none."""
+    return _NO_PLACES if where is None else _in_rows(where)
 
 
-def run_plan(source, b, start, out, relu: bool, plan: Plan, places=_NO_PLACES, loop: int = 0) -> None:
-    """Fill ``out``, by the jobs of a plan, from ``source`` (N, *spatial, C) and the numbers ``b``; pooled,
-    with the ``places`` in rows, if there is a ``loop`` for that."""
+def run_plan(source, b, start, out, relu: bool, plan: Plan, where=None) -> None:
+    """Fill ``out`` and, if the plan pools, the places ``where``, by the jobs of the plan, from ``source``
+    (N, *spatial, C) and the numbers ``b``."""
     if out.size:
-        given = _in_rows(source), _weights(b, plan), start
-        _convolve(*given, _in_rows(out), places, loop, int(relu), plan.table, *_shares(len(out)))
+        given = _in_rows(source), _weights(b, plan), start, _in_rows(out), _places(where)
+        _convolve(*given, int(relu), plan.table, *_shares(len(out)))
 
 
 # --- forward ---
 
 
 @kernel
-def _convolve(source, b, start, out, where, row, relu, plan, shares, parts):
-    share(shares, convolve_share, (source, b, start, out, where, row, relu, plan, parts, shares))
+def _convolve(source, b, start, out, where, relu, plan, shares, parts):
+    share(shares, convolve_share, (source, b, start, out, where, relu, plan, parts, shares))
 
 
 @inner_kernel
-def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shares):
+def convolve_share(t, source, b, start, out, where, relu, plan, parts, shares):
     """The images, or parts of images, of share t."""
     head, jobs, tiles, segments = unpack(plan)
-    bands, grain = max(head[8], parts), 2 if row else 1  # pooled bands have an even number of rows
-    scratch, band_out = new_scratch(head), np.empty(0, f4)
-    if row:
-        band_out = np.empty(2 * (jobs[0, 9] // 2 // bands + 1) * jobs[0, 6], f4)
+    bands, scratch = max(head[8], parts), new_scratch(head)
     for task in range(t * len(source) * parts // shares, (t + 1) * len(source) * parts // shares):
         image, part, filled = task // parts, task % parts, 0
         for band in range(part * bands // parts, (part + 1) * bands // parts):
-            low, high = band_of(band, bands, jobs[0, 9], grain)
+            high = band_of(band, bands, jobs[0, 9], head[15])[1]
             filled = fill(scratch, source[image], head, filled, needed(head, high))
             a = address_of(scratch) if is_padded(head, source) else address_of(source[image])
-            to = address_of(band_out) - 4 * low * jobs[0, 6] if row else address_of(out[image])
-            run_jobs(a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain)
-            if row:
-                pool_band(band_out, out[image, 0], where[image, 0], row, relu, low, high, jobs[0])
+            to = address_of(out[image]), address_of(where[image])
+            run_jobs(a, b, start, to, head, jobs, tiles, segments, relu, band, bands)
 
 
 @inner_kernel
-def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, grain):
-    """All jobs of one image; of each, only this band of its rows. ``a`` and ``out`` are addresses."""
-    steps, b_step = head[6], head[7]
+def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands):
+    """All jobs of one image; of each, only this band of its rows. ``a`` is an address, ``out`` has those of
+    values and places."""
+    steps, b_step, pooled = head[6], head[7], head[15]
     for j in range(len(jobs)):
         job = jobs[j]
-        low, high = band_of(band, bands, job[9], grain)
+        low, high = band_of(band, bands, job[9], pooled)  # bands of an even number of rows, if pooled
         listed = address_of(segments) + 16 * job[11]
         for i in range(job[13], job[13] + job[14]):
             column, columns, rows, tile = tiles[i, 0], tiles[i, 1], tiles[i, 2], tiles[i, 3]
@@ -241,30 +241,18 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
             for d in range(job[8]):
                 for h in range(low, high, 1 + tiles[i, 4]):
                     from_row = a + 4 * (job[0] + d * job[1] + h * job[2])
-                    to_row = out + 4 * (job[4] + d * job[5] + h * job[6] + column)
+                    to_row = job[4] + d * job[5] + h // pooled * job[6] + column
                     w = 0
                     while True:
+                        to = to_row + w // pooled * job[7]
                         call_loop(
                             tile,
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
-                             first, 0, to_row + 4 * w * job[7], job[7], columns, relu, job[6]),
+                             first, 0, out[0] + 4 * to, job[7], columns, relu, job[2], job[6], out[1] + to),
                         )  # fmt: skip
                         if w + rows >= job[10]:
                             break
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
-
-
-@inner_kernel
-def pool_band(band_out, y, where, row, relu, low, high, job):
-    """Pool the rows low to high of a convolution, which stand in ``band_out``, into y (H, W * C)."""
-    line, channels = job[6], job[7]
-    for h in range(low // 2, high // 2):
-        above = address_of(band_out) + 4 * (2 * h - low) * line
-        call_loop(
-            row,
-            (above, above + 4 * line, address_of(y[h]), address_of(where[h]), y.shape[1] // channels,
-             channels, relu),
-        )  # fmt: skip
 
 
 # --- backward ---
@@ -304,8 +292,8 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
             filled = fill(padded, x[image], head, filled, needed(head, high))
             if len(down_jobs):
                 run_jobs(
-                    address_of(grad), turned, nothing, address_of(grad_x[image]), down_head, down_jobs,
-                    down_tiles, down_segments, 0, band, bands, 1,
+                    address_of(grad), turned, nothing, (address_of(grad_x[image]), 0), down_head, down_jobs,
+                    down_tiles, down_segments, 0, band, bands,
                 )  # fmt: skip
             if len(total):
                 run_weight_jobs(

@@ -6,15 +6,14 @@ import numpy as np
 
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.jit import contiguous, kernel
-from tinynet.kernels.cpu.matmul import bias_grad, is_worth_tiles, matmul, product
+from tinynet.kernels.cpu.matmul import bias_grad, is_worth_tiles, product
 
 
 def dense(x, weight, bias, relu):
     """x (R, F) @ weight (F, U) + bias (U,), then ReLU if ``relu``."""
     if not is_worth_tiles(x, weight) or not (bias is None or bias.dtype == np.float32):
         return blocks.dense(arrays, x, weight, bias, relu)
-    start = np.zeros(weight.shape[1], np.float32) if bias is None else contiguous(bias)
-    return product(x, weight, start, relu)
+    return product(x, weight, None if bias is None else contiguous(bias), relu)
 
 
 def dense_backward(grad_y, x, weight, y, needs):
@@ -24,8 +23,8 @@ def dense_backward(grad_y, x, weight, y, needs):
     if y is not None:
         grad_y = masked(grad_y, y)
     return (
-        matmul(grad_y, weight.T) if needs[0] else None,
-        matmul(x.T, grad_y) if needs[1] else None,
+        product(grad_y, weight.T) if needs[0] else None,
+        product(x.T, grad_y) if needs[1] else None,
         bias_grad(grad_y) if needs[2] else None,
     )
 

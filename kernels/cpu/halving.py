@@ -1,7 +1,7 @@
 """Max pooling of 2 x 2 with stride 2, alone or after a ReLU, as vector instructions.
 
 Channels are few (8 or 16 in small nets), and loops over few numbers are what compilers vectorise badly; so
-these two loops are written out for vectors of 16, 8, 4 or 1 channels, whichever divides their number. Each
+these loops are written out for vectors of 16, 8, 4 or 1 channels, whichever divides their number. Each
 makes one row of pixels. Besides the largest value the forward leaves its place in the window, 0 to 3 row by
 row, or 4 (``CLOSED``) where a ReLU let nothing through; the backward needs nothing else. Where there will be
 no backward, the values alone take a third of the instructions.
@@ -16,9 +16,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.blocks import CLOSED
+from tinynet.kernels.cpu.largest import largest, largest_alone, place
 from tinynet.kernels.cpu.loops import loop_address, read_numbers
-from tinynet.kernels.cpu.microkernel import registers, spread
+from tinynet.kernels.cpu.microkernel import registers
 
 _I64, _FLOAT, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
 UNPOOL, POOL, LARGEST = range(3)  # the loops: backward, forward, and forward without the places
@@ -54,48 +54,25 @@ class _Row:
             o = b.add(b.mul(pixel.index, v["channels"]), c)
             visit(corners, b.add(v["values"], b.mul(o, _I64(4))), b.add(v["places"], o))
 
-    def pool(self, corners, value, place) -> None:
-        """The first of the largest wins, and a NaN over every number."""
-        b = self.b
-        best, at = self.load(corners[0], self.floats), self.constant(0)
-        for k in range(1, 4):
-            other = self.load(corners[k], self.floats)
-            is_number = b.fcmp_ordered("==", best, best)
-            wins = b.and_(b.fcmp_unordered("<", best, other), is_number)
-            best, at = b.select(wins, other, best), b.select(wins, self.constant(k), at)
-        zero = ir.Constant(self.floats, [0.0] * self.lanes)
-        clip = b.icmp_signed("!=", self.v["relu"], _I64(0))
-        closed = b.and_(b.not_(b.fcmp_ordered(">", best, zero)), self.spread(clip))
-        at = b.select(closed, self.constant(CLOSED), at)
-        best = b.select(b.and_(closed, b.fcmp_ordered("<", best, zero)), zero, best)
+    def pool(self, corners, value, where) -> None:
+        """The largest, and its place."""
+        best, at = largest(self.b, [self.load(corner, self.floats) for corner in corners], self.v["relu"])
         self.store(best, value)
-        self.store(b.trunc(at, self.bytes), place)
+        self.store(at, where)
 
-    def largest(self, corners, value, place) -> None:
-        """What :meth:`pool` finds; the processor's maximum would lose a NaN, so those are found apart."""
-        b, numbers = self.b, [self.load(corner, self.floats) for corner in corners]
-        floor = b.select(b.icmp_signed("!=", self.v["relu"], _I64(0)), _FLOAT(0.0), _FLOAT(float("-inf")))
-        best = numbers[0]
-        for other in (*numbers[1:], spread(b, floor, self.lanes)):
-            best = b.select(b.fcmp_ordered(">", other, best), other, best)
-        pairs = [b.fcmp_unordered("uno", *numbers[k : k + 2]) for k in (0, 2)]
-        nan = ir.Constant(self.floats, [float("nan")] * self.lanes)
-        self.store(b.select(b.or_(*pairs), nan, best), value)
+    def largest(self, corners, value, where) -> None:
+        """The largest alone."""
+        numbers = [self.load(corner, self.floats) for corner in corners]
+        self.store(largest_alone(self.b, numbers, self.v["relu"]), value)
 
-    def unpool(self, corners, value, place) -> None:
+    def unpool(self, corners, value, where) -> None:
         """The winner gets the gradient, the others zero."""
         b, zero = self.b, ir.Constant(self.floats, [0.0] * self.lanes)
-        grad, at = self.load(value, self.floats), b.zext(self.load(place, self.bytes), self.constant(0).type)
+        grad = self.load(value, self.floats)
+        at = b.zext(self.load(where, self.bytes), place(0, self.lanes).type)
         for k in range(4):
-            here = b.icmp_unsigned("==", at, self.constant(k))
+            here = b.icmp_unsigned("==", at, place(k, self.lanes))
             self.store(b.select(here, grad, zero), corners[k])
-
-    def constant(self, k: int) -> ir.Constant:
-        return ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [k] * self.lanes)
-
-    def spread(self, flag: ir.Value) -> ir.Value:
-        ones = ir.VectorType(ir.IntType(1), self.lanes)
-        return self.b.select(flag, ir.Constant(ones, [1] * self.lanes), ir.Constant(ones, [0] * self.lanes))
 
     def load(self, address: ir.Value, kind: ir.Type) -> ir.Value:
         return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1 if kind is self.bytes else 4)

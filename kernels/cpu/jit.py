@@ -213,5 +213,7 @@ def compiled_callback(function: Callable, signature: Any) -> Any:
 
 def contiguous(array: Any) -> Any:
     """The array in C order and writable, copied if it is not: kernels are compiled for this one type."""
+    if array.flags.carray:  # nearly always
+        return array
     array = np.ascontiguousarray(array)
     return array if array.flags.writeable else array.copy()

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from tinynet.kernels.cpu.jit import compiled_callback
 
 _I64 = ir.IntType(64)
-_MOST = 15  # numbers that a loop is called with
+_MOST = 17  # numbers that a loop is called with
 SIGNATURE = types.void(types.int64)
 _alive: list[Any] = []  # compiled code goes with its object
 
@@ -48,6 +48,13 @@ def read_numbers(builder: ir.IRBuilder, address: ir.Value, names: Sequence[str])
     """What a loop is called with, by name."""
     row = builder.inttoptr(address, _I64.as_pointer())
     return {name: builder.load(builder.gep(row, [_I64(i)])) for i, name in enumerate(names)}
+
+
+def spread(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
+    """A vector with the number in all lanes."""
+    none = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    one = builder.insert_element(none, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
 def strided(builder: ir.IRBuilder, address: ir.Value, stride: ir.Value, count: int) -> Iterator[ir.Value]:

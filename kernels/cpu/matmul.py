@@ -41,7 +41,7 @@ def matmul(a, b):
     """(M, K) @ (K, N)."""
     if not is_worth_tiles(a, b):
         return arrays.matmul(a, b)
-    return product(a, b, np.zeros(b.shape[1], np.float32))
+    return product(a, b)
 
 
 def is_worth_tiles(a, b):
@@ -49,9 +49,11 @@ def is_worth_tiles(a, b):
     return a.dtype == np.float32 == b.dtype and a.size * b.shape[1] >= _SMALL
 
 
-def product(a, b, start, relu=False):
+def product(a, b, start=None, relu=False):
     """start + a @ b in float32, clipped at zero if ``relu``; start (N,), or (M, N), which is added to."""
     (m, depth), n = a.shape, b.shape[1]
+    if start is None:
+        start = np.zeros(n, np.float32)
     if start.ndim == 2:
         out, start, start_row = start, start.reshape(-1), n
     else:
@@ -67,6 +69,8 @@ def product(a, b, start, relu=False):
 def upright(matrix):
     """The matrix in C order, or its transpose if that is, and whether it is the transpose."""
     flags = matrix.flags
+    if flags.carray:
+        return matrix, False
     if flags.f_contiguous and not flags.c_contiguous:
         return contiguous(matrix.T), True
     return contiguous(matrix), False

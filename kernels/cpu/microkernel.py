@@ -14,7 +14,8 @@ and the *steps* along each of them (implicit im2col).
 The loop is written as LLVM vector instructions, because compilers do not find this form by themselves.
 Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run) make a different tile.
 Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
-a + (p // run) * a_run + (p % run) * a_row.
+a + (p // run) * a_run + (p % run) * a_row. So two rows of pixels can be one tile; it may be *pooled*, then of
+each window of 2 x 2 pixels only the largest value leaves the registers, and where it stood.
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.loops import loop_address, read_numbers, strided
+from tinynet.kernels.cpu.largest import largest
+from tinynet.kernels.cpu.loops import loop_address, read_numbers, spread, strided
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
 ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors anywhere
 
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
-# left out at the end are 0.
+# left out at the end are 0. A pooled tile writes the places of the largest to "where", in bytes. How far runs
+# of rows are from each other is "a_run" and, for tiles that need it, "out_run".
 ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
-    "start", "start_row", "out", "out_row", "columns", "relu", "a_run",
+    "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where",
 )  # fmt: skip
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
 
@@ -65,13 +68,6 @@ def _features() -> set[str]:
     return {name for name, present in llvmlite.binding.get_host_cpu_features().items() if present}
 
 
-def spread(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
-    """A vector with the number in all lanes."""
-    none = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
-    one = builder.insert_element(none, number, ir.IntType(32)(0))
-    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
-
-
 def lanes_below(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     """The mask of the first ``count`` (int64) lanes of a vector that is partly beyond an array."""
     numbers = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))
@@ -79,11 +75,13 @@ def lanes_below(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
 
 
 def masked(builder: ir.IRBuilder, name: str, vector: ir.VectorType, operands: list) -> ir.Value:
-    """LLVM's "load" (address, ALIGNED, mask, what else) or "store" (value, address, ALIGNED, mask)."""
+    """LLVM's "load" (address, align, mask, what else) or "store" (value, address, align, mask)."""
     returned = vector if name == "load" else ir.VoidType()
     kind = ir.FunctionType(returned, [operand.type for operand in operands])
-    suffix = f"v{vector.count}f32.p0v{vector.count}f32"
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.{suffix}")
+    numbers = f"v{vector.count}{'f32' if vector.element == _FLOAT else 'i8'}"
+    function = cgutils.get_or_insert_function(
+        builder.module, kind, f"llvm.masked.{name}.{numbers}.p0{numbers}"
+    )
     return builder.call(function, operands)
 
 
@@ -98,10 +96,11 @@ class _TileBuilder:
         lanes: int,
         ragged: bool,
         run: int,
+        pooled: bool,
         values: dict,
     ):
         self.builder, self.rows, self.vectors, self.lanes, self.ragged = builder, rows, vectors, lanes, ragged
-        self.run, self.v = run, values
+        self.run, self.pooled, self.v = run, pooled, values
         self.vector = ir.VectorType(_FLOAT, lanes)
         self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
         self.fma = cgutils.get_or_insert_function(
@@ -129,7 +128,10 @@ class _TileBuilder:
                     self.offset(a, b.mul(step.index, v["a_step"])),
                     self.offset(w, b.mul(step.index, v["b_step"])),
                 )
-        self.each_vector(v["out"], v["out_row"], self.store_from)
+        if self.pooled:
+            self.store_largest()
+        else:
+            self.each_vector(v["out"], v["out_row"], self.store_from)
 
     def multiply(self, a: ir.Value, w: ir.Value) -> None:
         """One step: a vector of b for each column block, a spread number of a for each row."""
@@ -164,12 +166,30 @@ class _TileBuilder:
         self.builder.store(value, cell)
 
     def store_from(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
-        value, place = self.builder.load(cell), self.pointer(address, self.vector)
+        value = self.builder.load(cell)
         value = self.builder.select(self.builder.fcmp_ordered("<", value, self.floor), self.floor, value)
+        self.store(value, address, ragged)
+
+    def store_largest(self) -> None:
+        """Of each 2 x 2 pixels of the two rows the largest, and its place."""
+        b, v, windows = self.builder, self.v, self.run // 2
+        values = strided(b, v["out"], b.mul(v["out_row"], _I64(4)), windows)
+        places = strided(b, v["where"], v["out_row"], windows)
+        for i, (value, place) in enumerate(zip(values, places)):
+            pixels = [first + 2 * i + k for first in (0, self.run) for k in (0, 1)]
+            for j in range(self.vectors):
+                corners = [b.load(self.tile[p * self.vectors + j]) for p in pixels]
+                best, at = largest(b, corners, v["relu"])
+                ragged = self.ragged and j == self.vectors - 1
+                self.store(best, self.offset(value, _I64(j * self.lanes)), ragged)
+                self.store(at, b.add(place, _I64(j * self.lanes)), ragged)
+
+    def store(self, value: ir.Value, address: ir.Value, ragged: bool) -> None:
+        place, align = self.pointer(address, value.type), 4 if value.type == self.vector else 1
         if ragged:
-            masked(self.builder, "store", self.vector, [value, place, ALIGNED, self.mask])
+            masked(self.builder, "store", value.type, [value, place, ir.IntType(32)(align), self.mask])
         else:
-            self.builder.store(value, place, align=4)
+            self.builder.store(value, place, align=align)
 
     def load(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address, self.vector), align=4)
@@ -182,27 +202,29 @@ class _TileBuilder:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, numbers):
-    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run)]
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, pooled, numbers):
+    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run, pooled)]
 
     def codegen(context, builder, signature, values):
-        _TileBuilder(builder, *shape, read_numbers(builder, values[5], ARGUMENTS)).build()
+        _TileBuilder(builder, *shape, read_numbers(builder, values[6], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, lanes, ragged, run, numbers), codegen
+    return types.void(rows, vectors, lanes, ragged, run, pooled, numbers), codegen
 
 
 @functools.cache
-def tile_address(rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None) -> int:
+def tile_address(
+    rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None, pooled: bool = False
+) -> int:
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows))
+    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows, int(pooled)))
 
 
-def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int) -> Callable:
+def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int, pooled: int = 0) -> Callable:
     """The tile of that shape, to be called with the address of its ``ARGUMENTS``."""
 
     def tile(numbers):
-        _emit_tile(rows, vectors, lanes, ragged, run, numbers)
+        _emit_tile(rows, vectors, lanes, ragged, run, pooled, numbers)
 
     return tile
 

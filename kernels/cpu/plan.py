@@ -24,6 +24,8 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
+from tinynet.kernels.cpu.phases import dot, phase_segments, phases_of
+from tinynet.kernels.cpu.square_sums import sums_address
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
 from tinynet.kernels.geometry import Window
@@ -36,11 +38,12 @@ JOB = (
 
 
 # The head of a plan. A padded source has "padded" (depth, height, numbers in a row), and the source itself
-# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead.
+# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead. Of
+# "pooled" x "pooled" pixels, 1 or 2 each way, one is written: then the strides of the output are those of it.
 HEAD = (
     "before_depth", "before_height", "before_number", "padded_depth", "padded_height", "padded_numbers",
     "steps", "step", "bands", "need_step", "need_lead", "n_jobs", "n_blocks", "n_segments",
-    "channels",
+    "channels", "pooled",
 )  # fmt: skip
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
 ENOUGH = 128  # pixels that make it worth a tile's while to fetch sums and to put them back
@@ -57,12 +60,12 @@ class Plan(NamedTuple):
 @inner_kernel
 def unpack(plan):
     """Head, jobs, blocks and segments of a plan's table."""
-    head = plan[:15]
-    jobs = 15 + head[11] * 16
+    head = plan[:16]
+    jobs = 16 + head[11] * 16
     blocks = jobs + head[12] * 5
     return (
         head,
-        carray(_integers(plan, 15), (head[11], 16)),
+        carray(_integers(plan, 16), (head[11], 16)),
         carray(_integers(plan, jobs), (head[12], 5)),
         carray(_integers(plan, blocks), (head[13], 2)),
     )
@@ -94,10 +97,6 @@ def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Wind
 def _strides(shape: tuple[int, ...], channels: int) -> tuple[int, int, int]:
     _, h, w = shape
     return h * w * channels, w * channels, channels
-
-
-def _dot(a, b) -> int:
-    return sum(x * y for x, y in zip(a, b))
 
 
 def merge(segments: list[tuple[int, int]], steps: int, b_step: int) -> tuple[list[tuple[int, int]], int]:
@@ -140,19 +139,20 @@ class _Need(NamedTuple):
 class _Tables:
     """Collects jobs, blocks and segments."""
 
-    def __init__(self, squares: bool = False):
+    def __init__(self, squares: bool = False, pooled: bool = False):
         self.jobs: list[tuple[int, ...]] = []
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
-        self.squares = squares
+        self.squares, self.pooled = squares, pooled
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
         if min(counts) < 1:
             return
-        blocks = [(*block, 0) for block in column_blocks(counts[2], columns)]
         if self.squares:
-            blocks = square_blocks(counts[2], a[-1], columns)
+            blocks = square_blocks(counts[2], a[-1], columns, self.pooled)
+        else:
+            blocks = column_blocks(counts[2], columns, self.pooled)
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
         self.blocks += blocks
@@ -163,7 +163,7 @@ class _Tables:
         lanes, c = registers()[0], source.channels
         (d, h, w), (depth, height, width) = source.before, source.padded
         sizes = len(self.jobs), len(self.blocks), len(self.segments)
-        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c)
+        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c, 1 + self.pooled)
         parts = [
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
@@ -180,16 +180,25 @@ def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def plan_conv(spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int) -> Plan:
-    """Forward: a is the padded input image, b the weights (*kernel, channels / groups, filters)."""
+def plan_conv(
+    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, pooled: bool = False
+) -> Plan:
+    """Forward: a is the padded input image, b the weights (*kernel, channels / groups, filters).
+
+    ``pooled``: of 2 x 2 pixels of an image only the largest value is written; odd ones at the edge are not
+    made.
+    """
     spatial, window = in_3d(spatial, window)
     padded, out = window.padded_shape(spatial), window.output_shape(spatial)
-    pixel, out_pixel = _strides(padded, channels), _strides(out, filters)
+    written = (out[0], out[1] // 2, out[2] // 2) if pooled else out
+    pixel, out_pixel = _strides(padded, channels), _strides(written, filters)
     c, f = channels // groups, filters // groups
-    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups)), c
+    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups), pooled), c
+    if pooled:
+        out = written[0], 2 * written[1], 2 * written[2]
     for g in range(groups):
         segments = [
-            (_dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
+            (dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
             for i, tap in enumerate(itertools.product(*map(range, window.size)))
         ]
         segments, steps = merge(segments, c, filters)
@@ -206,27 +215,6 @@ def _input(spatial, window: Window, channels: int) -> tuple[_Source, _Need]:
     if padded[0] > 1:  # a volume is there as a whole
         return source, _Need(0, padded[1])
     return source, _Need(window.stride[1], window.extent[1] - window.stride[1])
-
-
-class _Phase(NamedTuple):
-    """One axis of a phase: first input pixel, how many, where they read, and its (offset, tap) pairs."""
-
-    first: int
-    count: int
-    origin: int
-    taps: list[tuple[int, int]]
-
-
-def _phases(size: int, k: int, stride: int, before: int, dilation: int, margin: int) -> list[_Phase]:
-    """Input pixel i meets output o through tap t when i + before = o * stride + t * dilation."""
-    phases = []
-    for first in range(min(stride, size)):
-        r, m = (first + before) % stride, (first + before) // stride
-        taps = [
-            ((r - t * dilation) // stride, t) for t in reversed(range(k)) if (r - t * dilation) % stride == 0
-        ]
-        phases.append(_Phase(first, -(-(size - first) // stride), m + margin, taps))
-    return phases
 
 
 def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -248,7 +236,7 @@ def plan_input_grad(
     spatial, window = in_3d(spatial, window)
     margin, padded = padded_grad(spatial, window)
     axes = [
-        _phases(n, k, s, b, d, m)
+        phases_of(n, k, s, b, d, m)
         for n, k, s, (b, _), d, m in zip(
             spatial, window.size, window.stride, window.padding, window.dilation, margin
         )
@@ -260,11 +248,11 @@ def plan_input_grad(
     tables, steps = _Tables(fits_squares(spatial, filters, channels, window, groups)), f
     for phase in itertools.product(*axes):
         for g in range(groups):
-            segments = _phase_segments(phase, pixel, window, c * filters, g * f, c)
+            segments = phase_segments(phase, pixel, window, c * filters, g * f, c)
             if can_merge:
                 segments, steps = merge(segments, f, c)
-            a = (_dot([p.origin for p in phase], pixel), *pixel)
-            target = (_dot([p.first for p in phase], in_pixel) + g * c, *(
+            a = (dot([p.origin for p in phase], pixel), *pixel)
+            target = (dot([p.first for p in phase], in_pixel) + g * c, *(
                 s * p for s, p in zip(window.stride, in_pixel)
             ))  # fmt: skip
             tables.add(a, target, [p.count for p in phase], segments, c, g * c)
@@ -284,15 +272,6 @@ def plan_no_input_grad(spatial: tuple[int, ...], filters: int, window: Window) -
     return _Tables().plan(_Source((0, 0, 0), out, filters), filters, 1, 1, need)
 
 
-def _phase_segments(phase, pixel, window: Window, tap_size: int, first: int, c: int) -> list[tuple[int, int]]:
-    segments = []
-    for taps in itertools.product(*(p.taps for p in phase)):
-        flipped = [k - 1 - t for k, (_, t) in zip(window.size, taps)]
-        index = (flipped[0] * window.size[1] + flipped[1]) * window.size[2] + flipped[2]
-        segments.append((_dot([e for e, _ in taps], pixel) + first, index * tap_size + first * c))
-    return segments
-
-
 @functools.lru_cache(maxsize=512)
 def plan_weight_grad(
     spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool
@@ -301,6 +280,7 @@ def plan_weight_grad(
 
     A job is (origin in a, origin in b, origin in the weights, distance of the runs in a); each meets every
     block. Segments are the rows of output pixels, which lie in ``padded_grad`` if ``with_margin``.
+    The tile of square_sums.py makes all in one job.
     """
     spatial, window = in_3d(spatial, window)
     source, need = _input(spatial, window, channels)
@@ -308,21 +288,25 @@ def plan_weight_grad(
     margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
     grad = _Source(margin, padded_out, filters)
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
-    tables, (kernel_axes, rows, run) = _Tables(), _weight_rows(window, channels, groups)
+    squares = fits_squares(out, channels, filters, window, groups)
+    tables, (kernel_axes, rows, run) = _Tables(squares), _weight_rows(window, channels, groups)
     spread = [d * p for d, p in zip(window.dilation, pixel)]
     c, f = channels // groups, filters // groups
     tables.jobs = [
-        (_dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
+        (dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
         for i, tap in enumerate(itertools.product(*map(range, kernel_axes)))
         for g in range(groups)
     ]
     tables.segments = [
-        (_dot((d * window.stride[0], h * window.stride[1]), pixel),
-         _dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
+        (dot((d * window.stride[0], h * window.stride[1]), pixel),
+         dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
         for d in range(out[0])
         for h in range(out[1])
     ]  # fmt: skip
-    tables.blocks = matrix_blocks(rows, f, run)
+    if squares:
+        tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, sums_address(c, f), 0)]
+    else:
+        tables.blocks = matrix_blocks(rows, f, run)
     can_band = need.step and not (with_margin and max(window.stride) > 1)
     needs = (source, need), (grad, _Need(1, 2 * margin[1]))
     bands = _bands(out[1], *needs, least=max(2, ENOUGH // out[2])) if can_band else 1

@@ -9,10 +9,10 @@ from tinynet.kernels.cpu.microkernel import most_rows, registers, tile_address
 BLOCK = ("column", "columns", "rows", "address", "row")
 
 
-def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, int]:
+def tile_form(rows: int, columns: int, whole: bool = False, step: int = 1) -> tuple[int, int, int]:
     """(rows, vectors, lanes) of the tile that covers ``rows`` x ``columns`` with the least idle work.
 
-    ``whole``: all rows must go into one tile.
+    ``whole``: all rows must go into one tile. ``step``: the tile has a multiple of so many rows.
     """
     lanes = registers()[0]
     if columns <= lanes // 2 and lanes > 4:
@@ -20,7 +20,7 @@ def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, i
     vectors = -(-columns // lanes)
     best = None
     for v in range(1, min(vectors, 4) + 1):
-        for r in range(rows if whole else 1, min(rows, most_rows(v)) + 1):
+        for r in range(rows if whole else step, min(rows, most_rows(v)) + 1, step):
             tiles = -(-rows // r) * -(-vectors // v)
             # a product needs about 8 others under way to hide its latency; loads cost a little beside it
             cost = tiles * (max(r * v, 8) + 0.3 * (r + v))
@@ -29,13 +29,19 @@ def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, i
     return best[1], best[2], lanes
 
 
-def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
-    """Cut the columns into blocks as wide as a tile; each entry as in ``BLOCK``."""
-    blocks, column = [], 0
+def column_blocks(pixels: int, columns: int, pooled: bool = False) -> list[tuple[int, ...]]:
+    """Cut the columns into blocks as wide as a tile, for rows of so many pixels; each entry as in ``BLOCK``.
+
+    A pooled tile makes two rows of pixels, an even number in each.
+    """
+    blocks, column, high = [], 0, 2 if pooled else 1
     while column < columns:
-        r, v, lanes = tile_form(rows, columns - column)
+        r, v, lanes = tile_form(high * pixels, columns - column, step=high * high)
         width = min(v * lanes, columns - column)
-        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes)))
+        kind = (r // high, True) if pooled else ()
+        blocks.append(
+            (column, width, r // high, tile_address(r, v, lanes, width < v * lanes, *kind), high - 1)
+        )
         column += width
     return blocks
 

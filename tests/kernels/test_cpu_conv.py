@@ -176,7 +176,7 @@ def test_a_tile_never_holds_more_than_the_registers_allow():
         for columns in (1, 8, 10, 16, 24, 32, 48, 64, 130):
             r, v, _ = tile_form(rows, columns)
             assert r <= rows and r * v + v + 1 <= registers()[1]
-            assert sum(width for _, width, _, _ in column_blocks(rows, columns)) == columns
+            assert sum(width for _, width, *_ in column_blocks(rows, columns)) == columns
 
 
 def test_segments_are_joined_only_when_all_can_be():

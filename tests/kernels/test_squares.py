@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_cpu_conv import close
 
 from tinynet.kernels import Window, arrays, blocks, cpu
-from tinynet.kernels.cpu.plan import in_3d, plan_conv
+from tinynet.kernels.cpu.plan import in_3d, plan_conv, plan_weight_grad
 from tinynet.kernels.cpu.squares import fits_squares
 
 ALL = (True, True, True)
@@ -53,12 +53,14 @@ def test_any_size_agrees_with_the_plain_sum(images, size, padding, channels, fil
 
 
 @pytest.mark.parametrize(
-    "height, channels, fits", [(6, 8, True), (7, 8, False), (6, 12, False), (6, 24, False)]
+    "size, channels, fits",
+    [((6, 6), 8, True), ((7, 6), 8, False), ((6, 7), 8, False), ((6, 6), 12, False), ((6, 6), 24, False)],
 )
-def test_pairs_of_rows_and_few_channels_go_this_way(height, channels, fits):
-    space, window = in_3d((height, 6), SAME)
+def test_whole_squares_and_few_channels_go_this_way(size, channels, fits):
+    space, window = in_3d(size, SAME)
     assert fits_squares(space, channels, 8, window, 1) == fits
-    assert plan_conv((height, 6), channels, 8, SAME, 1).squares == fits
+    assert plan_conv(size, channels, 8, SAME, 1).squares == fits
+    assert plan_weight_grad(size, channels, 8, SAME, 1, True).squares == fits
 
 
 @pytest.fixture(params=[1, 3])
@@ -70,7 +72,7 @@ def threads(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("height, width", [(2, 2), (6, 17), (10, 16), (64, 40)])
+@pytest.mark.parametrize("height, width", [(2, 2), (6, 17), (6, 18), (10, 16), (64, 40)])
 def test_parts_of_one_image_are_whole_pairs_of_rows(height, width):
     for pool in (False, True):
         check(random(1, height, width, 16), random(3, 3, 16, 8, seed=1), SAME, True, pool)
@@ -89,3 +91,14 @@ def test_a_volume_is_convolved_slice_by_slice():
     g = random(2, 3, 6, 10, 16, seed=2)
     want = arrays.conv_input_grad(*wide(g, w), x.shape, window, 1)
     close(cpu.conv_input_grad(g, w, x.shape, window, 1), want, 1e-6)
+    close(cpu.conv_weight_grad(x, g, window, 1), arrays.conv_weight_grad(*wide(x, g), window, 1), 2e-6)
+
+
+@pytest.mark.parametrize("height, width", [(2, 26), (2, 28), (2, 30), (14, 14), (4, 2)])
+@pytest.mark.parametrize("channels, filters", [(8, 8), (8, 16), (16, 8), (16, 16)])
+def test_weight_gradients_of_squares_beside_the_number_that_is_mapped_at_a_time(
+    height, width, channels, filters
+):
+    x, g = random(3, height, width, channels), random(3, height, width, filters, seed=1)
+    got = cpu.conv_weight_grad(x, g, SAME, 1)
+    close(got, arrays.conv_weight_grad(*wide(x, g), SAME, 1), 1e-6)
