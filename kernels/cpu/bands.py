@@ -1,7 +1,8 @@
 """Padded copies of images, filled band by band, and gradients on their way into them.
 
 ``head`` is the head of a plan (see plan.py): where an image (D, H, W * C) starts in its padded copy, and how
-large that is. Only the inside is ever written, so the margin stays zero.
+large that is. Only the inside is ever written, so the margin stays zero. An image without a margin is not
+copied; its scratch is empty.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def needed(head, row):
 
 
 @inner_kernel
-def new_scratch(head):
-    """A padded copy, all zero, with a little room behind it for the tiles."""
-    return np.zeros(head[3] * head[4] * head[5] + SLACK, f4)
+def new_scratch(head, is_used):
+    """A padded copy, all zero, with a little room behind it for the tiles; empty if none is used."""
+    return np.zeros(head[3] * head[4] * head[5] + SLACK if is_used else 0, f4)
 
 
 @inner_kernel
@@ -41,12 +42,22 @@ def is_padded(head, source):
 
 
 @inner_kernel
+def is_copied(saved, head):
+    """Whether an output gradient is led back through pool or ReLU, or is larger in its padded copy."""
+    grad_y, y, _, row = saved
+    return row != 0 or len(y) > 0 or is_padded(head, grad_y)
+
+
+@inner_kernel
+def seen(scratch, images, image):
+    """The numbers that the tiles see: the padded copy of an image, or where there is none itself."""
+    return scratch if len(scratch) else images[image].reshape(images[image].size)
+
+
+@inner_kernel
 def fill(scratch, image, head, low, high):
-    """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
-    depth, height, numbers = image.shape
-    if head[3] != depth or head[4] != height or head[5] != numbers:
-        fill_always(scratch, image, head, low, high)
-    return high
+    """Copy the padded rows low to high of an image (D, H, W * C), if there is a copy; returns high."""
+    return fill_always(scratch, image, head, low, high) if len(scratch) else high
 
 
 @inner_kernel
@@ -68,7 +79,7 @@ def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
     if row:
         return unpool(scratch, grad_y[image, 0], where[image, 0], row, head, low, high)
     if not len(y):
-        return fill_always(scratch, grad_y[image], head, low, high)
+        return fill(scratch, grad_y[image], head, low, high)
     return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
 
 

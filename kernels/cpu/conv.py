@@ -27,9 +27,11 @@ from tinynet.kernels.cpu.bands import (
     fill,
     fill_grad,
     fold,
+    is_copied,
     is_padded,
     needed,
     new_scratch,
+    seen,
 )
 from tinynet.kernels.cpu.halving import row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
@@ -210,7 +212,7 @@ def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shar
     """The images, or parts of images, of share t."""
     head, jobs, tiles, segments = unpack(plan)
     bands, grain = max(head[8], parts), 2 if row else 1  # pooled bands have an even number of rows
-    scratch, band_out = new_scratch(head), np.empty(0, f4)
+    scratch, band_out = new_scratch(head, is_padded(head, source)), np.empty(0, f4)
     if row:
         band_out = np.empty(2 * (jobs[0, 9] // 2 // bands + 1) * jobs[0, 6], f4)
     for task in range(t * len(source) * parts // shares, (t + 1) * len(source) * parts // shares):
@@ -218,7 +220,7 @@ def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shar
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, jobs[0, 9], grain)
             filled = fill(scratch, source[image], head, filled, needed(head, high))
-            a = address_of(scratch) if is_padded(head, source) else address_of(source[image])
+            a = address_of(seen(scratch, source, image))
             to = address_of(band_out) - 4 * low * jobs[0, 6] if row else address_of(out[image])
             run_jobs(a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain)
             if row:
@@ -289,17 +291,20 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     down_head, down_jobs, down_tiles, down_segments = unpack(down)
     input_rows = down_jobs[0, 9] if len(down_jobs) else 0
     bands, tasks = max(head[8], parts), len(x) * parts
-    padded, grad, nothing = new_scratch(head), new_scratch(down_head), np.zeros(x.shape[3] + 16, f4)
+    padded, nothing = new_scratch(head, is_padded(head, x)), np.zeros(x.shape[3] + SLACK, f4)
+    # the last of columns that are no whole vectors would be read beyond the end of the gradient itself
+    is_used = is_copied((grad_y, y, where, row), down_head) or tiles[-1, 1] % SLACK > 0
+    scratch = new_scratch(down_head, is_used)
     total = partial[t]
     row_sum = np.zeros(head[6] * sums.shape[1], f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
-        a = address_of(padded) if is_padded(head, x) else address_of(x[image])
+        a, grad = address_of(seen(padded, x, image)), seen(scratch, grad_y, image)
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, len(segments), 1)
             below = max(down_head[1] + high, needed(down_head, band_of(band, bands, input_rows, 1)[1]))
-            filled_grad = fill_grad(grad, grad_y, y, where, row, image, down_head, filled_grad, below)
+            filled_grad = fill_grad(scratch, grad_y, y, where, row, image, down_head, filled_grad, below)
             filled = fill(padded, x[image], head, filled, needed(head, high))
             if len(down_jobs):
                 run_jobs(
