@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.cpu.jit import inner_kernel
-from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.loops import ask_for, call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
+_LINE = 64  # bytes that come from memory together
 
 
 @inner_kernel
@@ -52,6 +53,25 @@ def is_copied(saved, head):
 def seen(scratch, images, image):
     """The numbers that the tiles see: the padded copy of an image, or where there is none itself."""
     return scratch if len(scratch) else images[image].reshape(images[image].size)
+
+
+@inner_kernel
+def what_follows(images, image, band, bands):
+    """First and last address of what the next band will read. The one after the last image does not exist,
+    which does not matter: it is only asked for."""
+    size = 4 * images[image].size
+    first = address_of(images[image])
+    return first + size * (band + 1) // bands, first + size * (band + 2) // bands
+
+
+@inner_kernel
+def ask_for_some(span, size):
+    """Have so many bytes of the addresses (first, last) brought near while tiles are at work; the rest."""
+    first, last = span
+    stop = min(first + size, last)
+    for address in range(first, stop, _LINE):
+        ask_for(address)
+    return stop, last
 
 
 @inner_kernel

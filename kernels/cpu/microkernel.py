@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.loops import loop_address, read_numbers, strided
+from tinynet.kernels.cpu.loops import loop_address, prefetch, read_numbers, strided
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
@@ -39,6 +39,7 @@ ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
     "start", "start_row", "out", "out_row", "columns", "relu", "a_run",
 )  # fmt: skip
+_LONG = 16  # steps during which the places of the results can come from memory
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
 
 
@@ -119,6 +120,8 @@ class _TileBuilder:
 
     def build(self) -> None:
         b, v = self.builder, self.v
+        with b.if_then(b.icmp_signed(">=", v["steps"], _I64(_LONG))):
+            self.each_vector(v["out"], v["out_row"], self.ask_for)
         self.each_vector(v["start"], v["start_row"], self.load_into)
         with cgutils.for_range(b, v["n_segments"], intp=_I64) as segment:
             entry = b.add(v["segments"], b.mul(segment.index, _I64(16)))  # two 8-byte offsets
@@ -154,6 +157,11 @@ class _TileBuilder:
             for j in range(self.vectors):
                 address = self.offset(row, _I64(j * self.lanes))
                 visit(self.tile[p * self.vectors + j], address, self.ragged and j == self.vectors - 1)
+
+    def ask_for(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
+        """Have the place of a result brought near, which else its store would wait for: meanwhile the
+        products are made."""
+        prefetch(self.builder, address, writes=True)
 
     def load_into(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
         if ragged:
