@@ -56,22 +56,22 @@ def seen(scratch, images, image):
 
 
 @inner_kernel
-def what_follows(images, image, band, bands):
-    """First and last address of what the next band will read. The one after the last image does not exist,
-    which does not matter: it is only asked for."""
-    size = 4 * images[image].size
-    first = address_of(images[image])
-    return first + size * (band + 1) // bands, first + size * (band + 2) // bands
+def what_follows(images, image, band, bands, tiles):
+    """First and last address of what the next band will read, and bytes for each of so many tiles. The image
+    after the last does not exist, which does not matter: it is only asked for."""
+    size, start = 4 * images[image].size, address_of(images[image])
+    first, last = start + size * (band + 1) // bands, start + size * (band + 2) // bands
+    return first, last, (last - first) // max(tiles, 1) + 1
 
 
 @inner_kernel
-def ask_for_some(span, size):
-    """Have so many bytes of the addresses (first, last) brought near while tiles are at work; the rest."""
-    first, last = span
-    stop = min(first + size, last)
+def ask_for_some(ahead):
+    """Have some bytes of what follows brought near while tiles are at work; returns what remains."""
+    first, last, some = ahead
+    stop = min(first + some, last)
     for address in range(first, stop, _LINE):
         ask_for(address)
-    return stop, last
+    return stop, last, some
 
 
 @inner_kernel

@@ -226,7 +226,7 @@ def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shar
             to = address_of(band_out) - 4 * low * jobs[0, 6] if row else address_of(out[image])
             run_jobs(
                 a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain,
-                what_follows(source, image, band, bands),
+                what_follows(source, image, band, bands, head[15] // bands),
             )  # fmt: skip
             if row:
                 pool_band(band_out, out[image, 0], where[image, 0], row, relu, low, high, jobs[0])
@@ -256,7 +256,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, g
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
                              first, 0, to_row + 4 * w * job[7], job[7], columns, relu, job[6]),
                         )  # fmt: skip
-                        ahead = ask_for_some(ahead, 4 * rows * steps)
+                        ahead = ask_for_some(ahead)
                         if w + rows >= job[10]:
                             break
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
@@ -316,12 +316,13 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
             if len(down_jobs):
                 run_jobs(
                     address_of(grad), turned, nothing, address_of(grad_x[image]), down_head, down_jobs,
-                    down_tiles, down_segments, 0, band, bands, 1, (0, 0),
+                    down_tiles, down_segments, 0, band, bands, 1, (0, 0, 0),
                 )  # fmt: skip
             if len(total):
                 run_weight_jobs(
                     a, address_of(grad), total, head, jobs, tiles, segments, down_head[14], low, high,
-                    what_follows(x, image, band, bands), what_follows(grad_y, image, band, bands),
+                    what_follows(x, image, band, bands, len(jobs) * len(tiles)),
+                    what_follows(grad_y, image, band, bands, len(jobs) * len(tiles)),
                 )  # fmt: skip
             for r in range(low, high):
                 add_row(row_sum, grad, segments[r, 1])
@@ -332,13 +333,10 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
 def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, x_ahead, grad_ahead):
     """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses. What
     will be read next is asked for tile by tile."""
-    n = len(jobs) * len(tiles)
-    x_piece, grad_piece = (x_ahead[1] - x_ahead[0]) // n + 1, (grad_ahead[1] - grad_ahead[0]) // n + 1
     listed = address_of(segments) + 16 * low
     for j in range(len(jobs)):
         for i in range(len(tiles)):
-            x_ahead = ask_for_some(x_ahead, x_piece)
-            grad_ahead = ask_for_some(grad_ahead, grad_piece)
+            x_ahead, grad_ahead = ask_for_some(x_ahead), ask_for_some(grad_ahead)
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
             target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
             call_loop(

@@ -40,7 +40,7 @@ JOB = (
 HEAD = (
     "before_depth", "before_height", "before_number", "padded_depth", "padded_height", "padded_numbers",
     "steps", "step", "bands", "need_step", "need_lead", "n_jobs", "n_blocks", "n_segments",
-    "channels",
+    "channels", "n_tiles",
 )  # fmt: skip
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
 ENOUGH = 128  # pixels that make it worth a tile's while to fetch sums and to put them back
@@ -57,12 +57,12 @@ class Plan(NamedTuple):
 @inner_kernel
 def unpack(plan):
     """Head, jobs, blocks and segments of a plan's table."""
-    head = plan[:15]
-    jobs = 15 + head[11] * 16
+    head = plan[:16]
+    jobs = 16 + head[11] * 16
     blocks = jobs + head[12] * 5
     return (
         head,
-        carray(_integers(plan, 15), (head[11], 16)),
+        carray(_integers(plan, 16), (head[11], 16)),
         carray(_integers(plan, jobs), (head[12], 5)),
         carray(_integers(plan, blocks), (head[13], 2)),
     )
@@ -144,7 +144,7 @@ class _Tables:
         self.jobs: list[tuple[int, ...]] = []
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
-        self.squares = squares
+        self.squares, self.tiles = squares, 0
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
@@ -156,6 +156,8 @@ class _Tables:
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
         self.blocks += blocks
+        depth, height, width = counts
+        self.tiles += sum(depth * height // (1 + more) * -(-width // n) for *_, n, _, more in blocks)
         where = first_segment, len(segments), first_block, len(blocks)
         self.jobs.append((*a, *out, *counts, *where, start_origin))
 
@@ -163,7 +165,7 @@ class _Tables:
         lanes, c = registers()[0], source.channels
         (d, h, w), (depth, height, width) = source.before, source.padded
         sizes = len(self.jobs), len(self.blocks), len(self.segments)
-        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c)
+        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c, self.tiles)
         parts = [
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
