@@ -45,8 +45,8 @@ from tinynet.kernels.cpu.plan import (
     plan_input_grad,
     plan_no_input_grad,
     plan_weight_grad,
-    unpack,
 )
+from tinynet.kernels.cpu.plan_table import unpack
 from tinynet.kernels.cpu.squares import mapped
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
@@ -338,9 +338,9 @@ def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, 
         for i in range(len(tiles)):
             x_ahead, grad_ahead = ask_for_some(x_ahead), ask_for_some(grad_ahead)
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
-            target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
+            target, a_row = address_of(out) + 4 * (jobs[j, 2] + row * filters + column), jobs[j, 4]
             call_loop(
                 tile,
-                (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
-                 high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
+                (a + 4 * (jobs[j, 0] + row * a_row), a_row, head[7], b + 4 * (jobs[j, 1] + column), filters,
+                 listed, high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
             )  # fmt: skip

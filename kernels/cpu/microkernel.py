@@ -12,9 +12,10 @@ image the pixels under one kernel row are neighbours in memory, so the *segments
 and the *steps* along each of them (implicit im2col).
 
 The loop is written as LLVM vector instructions, because compilers do not find this form by themselves.
-Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run) make a different tile.
-Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
-a + (p // run) * a_run + (p % run) * a_row.
+Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run, paired) make a different
+tile. Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
+a + (p // run) * a_run + (p % run) * a_row. A *paired* tile, of whole vectors, multiplies column by column, as
+convolutions do whose channels do not mix: tile[p, j] += a[... + j] * b[... + j].
 """
 
 from __future__ import annotations
@@ -99,10 +100,11 @@ class _TileBuilder:
         lanes: int,
         ragged: bool,
         run: int,
+        paired: bool,
         values: dict,
     ):
         self.builder, self.rows, self.vectors, self.lanes, self.ragged = builder, rows, vectors, lanes, ragged
-        self.run, self.v = run, values
+        self.run, self.paired, self.v = run, paired, values
         self.vector = ir.VectorType(_FLOAT, lanes)
         self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
         self.fma = cgutils.get_or_insert_function(
@@ -135,14 +137,21 @@ class _TileBuilder:
         self.each_vector(v["out"], v["out_row"], self.store_from)
 
     def multiply(self, a: ir.Value, w: ir.Value) -> None:
-        """One step: a vector of b for each column block, a spread number of a for each row."""
+        """One step: a vector of b for each column block, and for each row a number of a, or as many."""
         b = self.builder
         weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
         for p, address in enumerate(self.places(a)):
-            number = spread(b, b.load(self.pointer(address, _FLOAT), align=4), self.lanes)
+            numbers = self.numbers(address)
             for j in range(self.vectors):
                 cell = self.tile[p * self.vectors + j]
-                b.store(b.call(self.fma, [number, weights[j], b.load(cell)]), cell)
+                b.store(b.call(self.fma, [numbers[j], weights[j], b.load(cell)]), cell)
+
+    def numbers(self, address: ir.Value) -> list[ir.Value]:
+        """What each vector of b is multiplied with."""
+        if self.paired:
+            return [self.load(self.offset(address, _I64(j * self.lanes))) for j in range(self.vectors)]
+        number = self.builder.load(self.pointer(address, _FLOAT), align=4)
+        return [spread(self.builder, number, self.lanes)] * self.vectors
 
     def places(self, a: ir.Value) -> Iterator[ir.Value]:
         """Where the numbers of one step are, row by row."""
@@ -190,27 +199,29 @@ class _TileBuilder:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, numbers):
-    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run)]
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, paired, numbers):
+    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run, paired)]
 
     def codegen(context, builder, signature, values):
-        _TileBuilder(builder, *shape, read_numbers(builder, values[5], ARGUMENTS)).build()
+        _TileBuilder(builder, *shape, read_numbers(builder, values[6], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, lanes, ragged, run, numbers), codegen
+    return types.void(rows, vectors, lanes, ragged, run, paired, numbers), codegen
 
 
 @functools.cache
-def tile_address(rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None) -> int:
+def tile_address(
+    rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None, paired: bool = False
+) -> int:
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows))
+    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows, int(paired)))
 
 
-def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int) -> Callable:
+def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int, paired: int = 0) -> Callable:
     """The tile of that shape, to be called with the address of its ``ARGUMENTS``."""
 
     def tile(numbers):
-        _emit_tile(rows, vectors, lanes, ragged, run, numbers)
+        _emit_tile(rows, vectors, lanes, ragged, run, paired, numbers)
 
     return tile
 

@@ -29,18 +29,24 @@ def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, i
     return best[1], best[2], lanes
 
 
-def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+def paired_columns(channels: int) -> int:
+    """How many columns a paired tile has, one vector of channels; 0 where they are no whole vectors."""
+    lanes = registers()[0]
+    return next((n for n in (lanes, max(lanes // 2, 4)) if channels % n == 0), 0)
+
+
+def column_blocks(rows: int, columns: int, paired: bool = False) -> list[tuple[int, int, int, int]]:
     """Cut the columns into blocks as wide as a tile; each entry as in ``BLOCK``."""
     blocks, column = [], 0
     while column < columns:
         r, v, lanes = tile_form(rows, columns - column)
         width = min(v * lanes, columns - column)
-        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes)))
+        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes, None, paired)))
         column += width
     return blocks
 
 
-def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
+def matrix_blocks(rows: int, columns: int, run: int, paired: bool = False) -> list[tuple[int, ...]]:
     """Cut a matrix into tiles without overlap, as in ``BLOCK``; rows in runs go into one tile whole."""
     blocks, column = [], 0
     while column < columns:
@@ -48,7 +54,7 @@ def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
         width = min(v * lanes, columns - column)
         for row in range(0, rows, r):
             n = min(r, rows - row)
-            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None)
+            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None, paired)
             blocks.append((column, width, n, address, row))
         column += width
     return blocks
