@@ -21,7 +21,7 @@ import numpy as np
 
 from tinynet.kernels.cpu.microkernel import most_rows, registers
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
-from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks, paired_columns
+from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks, paired_block, paired_columns
 from tinynet.kernels.geometry import Window
 
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
@@ -107,7 +107,8 @@ class _Tables:
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
         if min(counts) < 1:
             return
-        blocks = [(*block, 0) for block in column_blocks(counts[2], columns, self.paired)]
+        parts = [paired_block(counts[2], columns)] if self.paired else column_blocks(counts[2], columns)
+        blocks = [(*block, 0) for block in parts]
         if self.squares:
             blocks = square_blocks(counts[2], a[-1], columns)
         first_segment, first_block = len(self.segments), len(self.blocks)
@@ -132,7 +133,7 @@ class _Tables:
 
 class _Groups(NamedTuple):
     """How many groups there are, channels and filters of each, and the channels and filters that meet in one.
-    Where a filter sees one channel alone, a group is a vector of them, for tiles that do not mix them."""
+    Where a filter sees one channel alone, a group is some vectors of them, for tiles that do not mix them."""
 
     count: int
     channels: int
@@ -145,10 +146,11 @@ class _Groups(NamedTuple):
         return self.channels > self.depth
 
 
-def _groups(channels: int, filters: int, groups: int) -> _Groups:
-    lanes = paired_columns(channels)
-    if groups == channels == filters and lanes:
-        return _Groups(channels // lanes, lanes, lanes, 1, 1)
+def _groups(channels: int, filters: int, groups: int, most: int = 4) -> _Groups:
+    """The groups; those of paired tiles of at most so many vectors."""
+    columns = paired_columns(channels, most)
+    if groups == channels == filters and columns:
+        return _Groups(channels // columns, columns, columns, 1, 1)
     c, f = channels // groups, filters // groups
     return _Groups(groups, c, f, c, f)
 
@@ -291,7 +293,7 @@ def plan_weight_grad(
     margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
     grad = _Source(margin, padded_out, filters)
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
-    n, c, f, *_ = every = _groups(channels, filters, groups)
+    n, c, f, *_ = every = _groups(channels, filters, groups, most=1)
     tables, (kernel_axes, rows, run) = _Tables(), _weight_rows(window, channels, groups, every.paired)
     spread = [d * p for d, p in zip(window.dilation, pixel)]
     a_row = spread[2] if every.paired else 1

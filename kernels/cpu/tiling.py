@@ -29,19 +29,32 @@ def tile_form(rows: int, columns: int, whole: bool = False) -> tuple[int, int, i
     return best[1], best[2], lanes
 
 
-def paired_columns(channels: int) -> int:
-    """How many columns a paired tile has, one vector of channels; 0 where they are no whole vectors."""
+def paired_columns(channels: int, most: int) -> int:
+    """How many columns a paired tile has, at most so many vectors; 0 where channels are no whole vectors."""
+    lanes = _paired_lanes(channels)
+    return lanes * max((v for v in range(1, most + 1) if channels % (v * lanes) == 0), default=0)
+
+
+def _paired_lanes(channels: int) -> int:
     lanes = registers()[0]
-    return next((n for n in (lanes, max(lanes // 2, 4)) if channels % n == 0), 0)
+    return lanes if channels % lanes == 0 else max(lanes // 2, 4)
 
 
-def column_blocks(rows: int, columns: int, paired: bool = False) -> list[tuple[int, int, int, int]]:
+def paired_block(rows: int, columns: int) -> tuple[int, int, int, int]:
+    """The one block of whole vectors for tiles that do not mix their columns, as in ``BLOCK``."""
+    lanes = _paired_lanes(columns)
+    tiles = -(-rows // most_rows(columns // lanes))
+    r = -(-rows // tiles)
+    return 0, columns, r, tile_address(r, columns // lanes, lanes, False, None, True)
+
+
+def column_blocks(rows: int, columns: int) -> list[tuple[int, int, int, int]]:
     """Cut the columns into blocks as wide as a tile; each entry as in ``BLOCK``."""
     blocks, column = [], 0
     while column < columns:
         r, v, lanes = tile_form(rows, columns - column)
         width = min(v * lanes, columns - column)
-        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes, None, paired)))
+        blocks.append((column, width, r, tile_address(r, v, lanes, width < v * lanes)))
         column += width
     return blocks
 
