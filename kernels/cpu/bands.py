@@ -8,6 +8,10 @@ copied; its scratch is empty.
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.loops import ask_for, call_loop
@@ -51,8 +55,8 @@ def is_copied(saved, head):
 
 @inner_kernel
 def seen(scratch, images, image):
-    """The numbers that the tiles see: the padded copy of an image, or where there is none itself."""
-    return scratch if len(scratch) else images[image].reshape(images[image].size)
+    """The address of what the tiles see: the padded copy of an image, or where there is none itself."""
+    return address_of(scratch) if len(scratch) else address_of(images[image])
 
 
 @inner_kernel
@@ -136,10 +140,20 @@ def fill_where_positive(scratch, grad_y, y, head, low, high):
     return high
 
 
+@intrinsic
+def _floats(typingctx, address):
+    """What stands at an address. Arrays of it compile sooner than reshaped slices."""
+
+    def codegen(context, builder, signature, values):
+        return builder.inttoptr(values[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
 @inner_kernel
 def add_row(row_sum, grad, first):
-    """Add one row of pixels of a padded gradient, which starts at number ``first``."""
-    row = grad[first : first + len(row_sum)]
+    """Add one row of pixels of a gradient at the address ``grad``, which starts at number ``first``."""
+    row = carray(_floats(grad + 4 * first), (len(row_sum),))
     for i in range(len(row_sum)):
         row_sum[i] += row[i]
 

@@ -222,7 +222,7 @@ def convolve_share(t, source, b, start, out, where, row, relu, plan, parts, shar
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, jobs[0, 9], grain)
             filled = fill(scratch, source[image], head, filled, needed(head, high))
-            a = address_of(seen(scratch, source, image))
+            a = seen(scratch, source, image)
             to = address_of(band_out) - 4 * low * jobs[0, 6] if row else address_of(out[image])
             run_jobs(
                 a, b, start, to, head, jobs, tiles, segments, 0 if row else relu, band, bands, grain,
@@ -307,7 +307,7 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
-        a, grad = address_of(seen(padded, x, image)), seen(scratch, grad_y, image)
+        a, grad = seen(padded, x, image), seen(scratch, grad_y, image)
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, len(segments), 1)
             below = max(down_head[1] + high, needed(down_head, band_of(band, bands, input_rows, 1)[1]))
@@ -315,12 +315,12 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
             filled = fill(padded, x[image], head, filled, needed(head, high))
             if len(down_jobs):
                 run_jobs(
-                    address_of(grad), turned, nothing, address_of(grad_x[image]), down_head, down_jobs,
+                    grad, turned, nothing, address_of(grad_x[image]), down_head, down_jobs,
                     down_tiles, down_segments, 0, band, bands, 1, (0, 0, 0),
                 )  # fmt: skip
             if len(total):
                 run_weight_jobs(
-                    a, address_of(grad), total, head, jobs, tiles, segments, down_head[14], low, high,
+                    a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
                     what_follows(x, image, band, bands, len(jobs) * len(tiles)),
                     what_follows(grad_y, image, band, bands, len(jobs) * len(tiles)),
                 )  # fmt: skip

@@ -121,7 +121,7 @@ def map_input(x, r, padded, filled, v, tile, sizes, head):
     filled = fill(padded, x[image], head, filled if row else 0, sizes.side * (row + 1) + TAPS - 1)
     call_loop(
         sizes.input_map,
-        (address_of(seen(padded, x, image)) + 4 * sizes.side * row * line, line, channels,
+        (seen(padded, x, image) + 4 * sizes.side * row * line, line, channels,
          sizes.side * channels, start_of(v) + 4 * tile * channels, (sizes.side + TAPS - 1) * plane, plane,
          channels, sizes.columns, channels),
     )  # fmt: skip
@@ -262,7 +262,7 @@ def map_grad(saved, r, scratch, filled, m, tile, row_sum, sizes, head):
     grad = seen(scratch, grad_y, image)
     call_loop(
         sizes.output_back_map,
-        (address_of(grad) + 4 * side * row * line, line, filters, side * filters,
+        (grad + 4 * side * row * line, line, filters, side * filters,
          start_of(m) + 4 * tile * filters, (side + TAPS - 1) * plane, plane, filters, sizes.columns, filters),
     )  # fmt: skip
     for i in range(side):
