@@ -1,18 +1,24 @@
 """Padded copies of images, filled band by band, and gradients on their way into them.
 
 ``head`` is the head of a plan (see plan.py): where an image (D, H, W * C) starts in its padded copy, and how
-large that is. Only the inside is ever written, so the margin stays zero.
+large that is. Only the inside is ever written, so the margin stays zero. An image without a margin is not
+copied; its scratch is empty.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
-from tinynet.kernels.cpu.loops import call_loop
+from tinynet.kernels.cpu.loops import ask_for, call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
+_LINE = 64  # bytes that come from memory together
 
 
 @inner_kernel
@@ -29,9 +35,9 @@ def needed(head, row):
 
 
 @inner_kernel
-def new_scratch(head):
-    """A padded copy, all zero, with a little room behind it for the tiles."""
-    return np.zeros(head[3] * head[4] * head[5] + SLACK, f4)
+def new_scratch(head, is_used):
+    """A padded copy, all zero, with a little room behind it for the tiles; empty if none is used."""
+    return np.zeros(head[3] * head[4] * head[5] + SLACK if is_used else 0, f4)
 
 
 @inner_kernel
@@ -41,12 +47,41 @@ def is_padded(head, source):
 
 
 @inner_kernel
+def is_copied(saved, head):
+    """Whether an output gradient is led back through pool or ReLU, or is larger in its padded copy."""
+    grad_y, y, _, row = saved
+    return row != 0 or len(y) > 0 or is_padded(head, grad_y)
+
+
+@inner_kernel
+def seen(scratch, images, image):
+    """The address of what the tiles see: the padded copy of an image, or where there is none itself."""
+    return address_of(scratch) if len(scratch) else address_of(images[image])
+
+
+@inner_kernel
+def what_follows(images, image, band, bands, tiles):
+    """First and last address of what the next band will read, and bytes for each of so many tiles. The image
+    after the last does not exist, which does not matter: it is only asked for."""
+    size, start = 4 * images[image].size, address_of(images[image])
+    first, last = start + size * (band + 1) // bands, start + size * (band + 2) // bands
+    return first, last, (last - first) // max(tiles, 1) + 1
+
+
+@inner_kernel
+def ask_for_some(ahead):
+    """Have some bytes of what follows brought near while tiles are at work; returns what remains."""
+    first, last, some = ahead
+    stop = min(first + some, last)
+    for address in range(first, stop, _LINE):
+        ask_for(address)
+    return stop, last, some
+
+
+@inner_kernel
 def fill(scratch, image, head, low, high):
-    """Copy the padded rows low to high of an image (D, H, W * C), if a copy is needed; returns high."""
-    depth, height, numbers = image.shape
-    if head[3] != depth or head[4] != height or head[5] != numbers:
-        fill_always(scratch, image, head, low, high)
-    return high
+    """Copy the padded rows low to high of an image (D, H, W * C), if there is a copy; returns high."""
+    return fill_always(scratch, image, head, low, high) if len(scratch) else high
 
 
 @inner_kernel
@@ -68,7 +103,7 @@ def fill_grad(scratch, grad_y, y, where, row, image, head, low, high):
     if row:
         return unpool(scratch, grad_y[image, 0], where[image, 0], row, head, low, high)
     if not len(y):
-        return fill_always(scratch, grad_y[image], head, low, high)
+        return fill(scratch, grad_y[image], head, low, high)
     return fill_where_positive(scratch, grad_y[image], y[image], head, low, high)
 
 
@@ -105,10 +140,20 @@ def fill_where_positive(scratch, grad_y, y, head, low, high):
     return high
 
 
+@intrinsic
+def _floats(typingctx, address):
+    """What stands at an address. Arrays of it compile sooner than reshaped slices."""
+
+    def codegen(context, builder, signature, values):
+        return builder.inttoptr(values[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
 @inner_kernel
 def add_row(row_sum, grad, first):
-    """Add one row of pixels of a padded gradient, which starts at number ``first``."""
-    row = grad[first : first + len(row_sum)]
+    """Add one row of pixels of a gradient at the address ``grad``, which starts at number ``first``."""
+    row = carray(_floats(grad + 4 * first), (len(row_sum),))
     for i in range(len(row_sum)):
         row_sum[i] += row[i]
 

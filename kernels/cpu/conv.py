@@ -23,13 +23,17 @@ from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.bands import (
     add_row,
     add_up,
+    ask_for_some,
     band_of,
     fill,
     fill_grad,
     fold,
+    is_copied,
     is_padded,
     needed,
     new_scratch,
+    seen,
+    what_follows,
 )
 from tinynet.kernels.cpu.halving import LARGEST, POOL, UNPOOL, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
@@ -41,8 +45,8 @@ from tinynet.kernels.cpu.plan import (
     plan_input_grad,
     plan_no_input_grad,
     plan_weight_grad,
-    unpack,
 )
+from tinynet.kernels.cpu.plan_table import unpack
 from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
@@ -214,21 +218,21 @@ def _convolve(source, b, start, out, where, relu, plan, shares, parts):
 def convolve_share(t, source, b, start, out, where, relu, plan, parts, shares):
     """The images, or parts of images, of share t."""
     head, jobs, tiles, segments = unpack(plan)
-    bands, scratch = max(head[8], parts), new_scratch(head)
+    bands, scratch = max(head[8], parts), new_scratch(head, is_padded(head, source))
     for task in range(t * len(source) * parts // shares, (t + 1) * len(source) * parts // shares):
         image, part, filled = task // parts, task % parts, 0
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             high = band_of(band, bands, jobs[0, 9], head[15])[1]
             filled = fill(scratch, source[image], head, filled, needed(head, high))
-            a = address_of(scratch) if is_padded(head, source) else address_of(source[image])
-            to = address_of(out[image]), address_of(where[image])
-            run_jobs(a, b, start, to, head, jobs, tiles, segments, relu, band, bands)
+            a, to = seen(scratch, source, image), (address_of(out[image]), address_of(where[image]))
+            ahead = what_follows(source, image, band, bands, head[16] // bands)
+            run_jobs(a, b, start, to, head, jobs, tiles, segments, relu, band, bands, ahead)
 
 
 @inner_kernel
-def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands):
+def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, ahead):
     """All jobs of one image; of each, only this band of its rows. ``a`` is an address, ``out`` has those of
-    values and places."""
+    values and places. What will be read next, at the addresses ``ahead``, is asked for tile by tile."""
     steps, b_step, pooled = head[6], head[7], head[15]
     for j in range(len(jobs)):
         job = jobs[j]
@@ -250,6 +254,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands):
                             (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
                              first, 0, out[0] + 4 * to, job[7], columns, relu, job[2], job[6], out[1] + to),
                         )  # fmt: skip
+                        ahead = ask_for_some(ahead)
                         if w + rows >= job[10]:
                             break
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
@@ -278,42 +283,49 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     down_head, down_jobs, down_tiles, down_segments = unpack(down)
     input_rows = down_jobs[0, 9] if len(down_jobs) else 0
     bands, tasks = max(head[8], parts), len(x) * parts
-    padded, grad, nothing = new_scratch(head), new_scratch(down_head), np.zeros(x.shape[3] + 16, f4)
+    padded, nothing = new_scratch(head, is_padded(head, x)), np.zeros(x.shape[3] + SLACK, f4)
+    # the last of columns that are no whole vectors would be read beyond the end of the gradient itself
+    is_used = is_copied((grad_y, y, where, row), down_head) or tiles[-1, 1] % SLACK > 0
+    scratch = new_scratch(down_head, is_used)
     total = partial[t]
     row_sum = np.zeros(head[6] * sums.shape[1], f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
-        a = address_of(padded) if is_padded(head, x) else address_of(x[image])
+        a, grad = seen(padded, x, image), seen(scratch, grad_y, image)
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, len(segments), 1)
             below = max(down_head[1] + high, needed(down_head, band_of(band, bands, input_rows, 1)[1]))
-            filled_grad = fill_grad(grad, grad_y, y, where, row, image, down_head, filled_grad, below)
+            filled_grad = fill_grad(scratch, grad_y, y, where, row, image, down_head, filled_grad, below)
             filled = fill(padded, x[image], head, filled, needed(head, high))
             if len(down_jobs):
                 run_jobs(
-                    address_of(grad), turned, nothing, (address_of(grad_x[image]), 0), down_head, down_jobs,
-                    down_tiles, down_segments, 0, band, bands,
+                    grad, turned, nothing, (address_of(grad_x[image]), 0), down_head, down_jobs, down_tiles,
+                    down_segments, 0, band, bands, (0, 0, 0),
                 )  # fmt: skip
             if len(total):
                 run_weight_jobs(
-                    a, address_of(grad), total, head, jobs, tiles, segments, down_head[14], low, high
-                )
+                    a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
+                    what_follows(x, image, band, bands, len(jobs) * len(tiles)),
+                    what_follows(grad_y, image, band, bands, len(jobs) * len(tiles)),
+                )  # fmt: skip
             for r in range(low, high):
                 add_row(row_sum, grad, segments[r, 1])
         fold(row_sum, sums[t])
 
 
 @inner_kernel
-def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high):
-    """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses."""
+def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, x_ahead, grad_ahead):
+    """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses. What
+    will be read next is asked for tile by tile."""
     listed = address_of(segments) + 16 * low
     for j in range(len(jobs)):
         for i in range(len(tiles)):
+            x_ahead, grad_ahead = ask_for_some(x_ahead), ask_for_some(grad_ahead)
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
-            target = address_of(out) + 4 * (jobs[j, 2] + row * filters + column)
+            target, a_row = address_of(out) + 4 * (jobs[j, 2] + row * filters + column), jobs[j, 4]
             call_loop(
                 tile,
-                (a + 4 * (jobs[j, 0] + row), 1, head[7], b + 4 * (jobs[j, 1] + column), filters, listed,
-                 high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
+                (a + 4 * (jobs[j, 0] + row * a_row), a_row, head[7], b + 4 * (jobs[j, 1] + column), filters,
+                 listed, high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
             )  # fmt: skip

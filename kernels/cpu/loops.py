@@ -73,3 +73,24 @@ def strided(builder: ir.IRBuilder, address: ir.Value, stride: ir.Value, count: i
 def opaque(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     """The same number, but the compiler does not know how it came about."""
     return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], side_effect=False)
+
+
+def prefetch(builder: ir.IRBuilder, address: ir.Value, writes: bool) -> None:
+    """Ask for the line of memory at an address (bytes), and go on: what is to be written for the nearest
+    cache, what is to be read later for the one behind it. There may be nothing at the address."""
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    near, data = i32(3 if writes else 2), i32(1)
+    builder.call(function, [builder.inttoptr(address, byte), i32(int(writes)), near, data])
+
+
+@intrinsic
+def ask_for(typingctx, address):
+    """Have the line of memory at an address brought near, and go on."""
+
+    def codegen(context, builder, signature, values):
+        prefetch(builder, values[0], writes=False)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

@@ -12,10 +12,12 @@ image the pixels under one kernel row are neighbours in memory, so the *segments
 and the *steps* along each of them (implicit im2col).
 
 The loop is written as LLVM vector instructions, because compilers do not find this form by themselves.
-Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run) make a different tile.
-Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
+Strides and addresses are run-time numbers; only (rows, vectors, lanes, ragged, run, pooled, paired) make a
+different tile. Rows come in runs when a kernel window of few channels is laid out whole: row p then starts at
 a + (p // run) * a_run + (p % run) * a_row. So two rows of pixels can be one tile; it may be *pooled*, then of
-each window of 2 x 2 pixels only the largest value leaves the registers, and where it stood.
+each window of 2 x 2 pixels only the largest value leaves the registers, and where it stood. A *paired* tile,
+of whole vectors, multiplies column by column, as convolutions do whose channels do not mix:
+tile[p, j] += a[... + j] * b[... + j].
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.largest import largest
-from tinynet.kernels.cpu.loops import loop_address, read_numbers, spread, strided
+from tinynet.kernels.cpu.loops import loop_address, prefetch, read_numbers, spread, strided
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
@@ -42,6 +44,7 @@ ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
     "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where",
 )  # fmt: skip
+_LONG = 16  # steps during which the places of the results can come from memory
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
 
 
@@ -97,10 +100,11 @@ class _TileBuilder:
         ragged: bool,
         run: int,
         pooled: bool,
+        paired: bool,
         values: dict,
     ):
         self.builder, self.rows, self.vectors, self.lanes, self.ragged = builder, rows, vectors, lanes, ragged
-        self.run, self.pooled, self.v = run, pooled, values
+        self.run, self.pooled, self.paired, self.v = run, pooled, paired, values
         self.vector = ir.VectorType(_FLOAT, lanes)
         self.tile = [cgutils.alloca_once(builder, self.vector) for _ in range(rows * vectors)]
         self.fma = cgutils.get_or_insert_function(
@@ -118,6 +122,9 @@ class _TileBuilder:
 
     def build(self) -> None:
         b, v = self.builder, self.v
+        if not self.pooled:
+            with b.if_then(b.icmp_signed(">=", v["steps"], _I64(_LONG))):
+                self.each_vector(v["out"], v["out_row"], self.ask_for)
         self.each_vector(v["start"], v["start_row"], self.load_into)
         with cgutils.for_range(b, v["n_segments"], intp=_I64) as segment:
             entry = b.add(v["segments"], b.mul(segment.index, _I64(16)))  # two 8-byte offsets
@@ -134,14 +141,21 @@ class _TileBuilder:
             self.each_vector(v["out"], v["out_row"], self.store_from)
 
     def multiply(self, a: ir.Value, w: ir.Value) -> None:
-        """One step: a vector of b for each column block, a spread number of a for each row."""
+        """One step: a vector of b for each column block, and for each row a number of a, or as many."""
         b = self.builder
         weights = [self.load(self.offset(w, _I64(j * self.lanes))) for j in range(self.vectors)]
         for p, address in enumerate(self.places(a)):
-            number = spread(b, b.load(self.pointer(address, _FLOAT), align=4), self.lanes)
+            numbers = self.numbers(address)
             for j in range(self.vectors):
                 cell = self.tile[p * self.vectors + j]
-                b.store(b.call(self.fma, [number, weights[j], b.load(cell)]), cell)
+                b.store(b.call(self.fma, [numbers[j], weights[j], b.load(cell)]), cell)
+
+    def numbers(self, address: ir.Value) -> list[ir.Value]:
+        """What each vector of b is multiplied with."""
+        if self.paired:
+            return [self.load(self.offset(address, _I64(j * self.lanes))) for j in range(self.vectors)]
+        number = self.builder.load(self.pointer(address, _FLOAT), align=4)
+        return [spread(self.builder, number, self.lanes)] * self.vectors
 
     def places(self, a: ir.Value) -> Iterator[ir.Value]:
         """Where the numbers of one step are, row by row."""
@@ -156,6 +170,11 @@ class _TileBuilder:
             for j in range(self.vectors):
                 address = self.offset(row, _I64(j * self.lanes))
                 visit(self.tile[p * self.vectors + j], address, self.ragged and j == self.vectors - 1)
+
+    def ask_for(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
+        """Have the place of a result brought near, which else its store would wait for: meanwhile the
+        products are made."""
+        prefetch(self.builder, address, writes=True)
 
     def load_into(self, cell: ir.Value, address: ir.Value, ragged: bool) -> None:
         if ragged:
@@ -202,29 +221,33 @@ class _TileBuilder:
 
 
 @intrinsic(prefer_literal=True)
-def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, pooled, numbers):
-    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run, pooled)]
+def _emit_tile(typingctx, rows, vectors, lanes, ragged, run, pooled, paired, numbers):
+    shape = [t.literal_value for t in (rows, vectors, lanes, ragged, run, pooled, paired)]
 
     def codegen(context, builder, signature, values):
-        _TileBuilder(builder, *shape, read_numbers(builder, values[6], ARGUMENTS)).build()
+        _TileBuilder(builder, *shape, read_numbers(builder, values[7], ARGUMENTS)).build()
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, lanes, ragged, run, pooled, numbers), codegen
+    return types.void(rows, vectors, lanes, ragged, run, pooled, paired, numbers), codegen
 
 
 @functools.cache
 def tile_address(
-    rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None, pooled: bool = False
-) -> int:
+    rows: int, vectors: int, lanes: int, ragged: bool, run: int | None = None, pooled: bool = False,
+    paired: bool = False,
+) -> int:  # fmt: skip
     """Address of the compiled tile; its first use compiles it (about 80 ms) or loads it from disk."""
-    return loop_address(tile_function(rows, vectors, lanes, int(ragged), run or rows, int(pooled)))
+    kind = int(ragged), run or rows, int(pooled), int(paired)
+    return loop_address(tile_function(rows, vectors, lanes, *kind))
 
 
-def tile_function(rows: int, vectors: int, lanes: int, ragged: int, run: int, pooled: int = 0) -> Callable:
+def tile_function(
+    rows: int, vectors: int, lanes: int, ragged: int, run: int, pooled: int = 0, paired: int = 0
+) -> Callable:
     """The tile of that shape, to be called with the address of its ``ARGUMENTS``."""
 
     def tile(numbers):
-        _emit_tile(rows, vectors, lanes, ragged, run, pooled, numbers)
+        _emit_tile(rows, vectors, lanes, ragged, run, pooled, paired, numbers)
 
     return tile
 

@@ -18,69 +18,25 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray
-from numba.core import types
-from numba.extending import intrinsic
 
-from tinynet.kernels.cpu.jit import inner_kernel
 from tinynet.kernels.cpu.microkernel import most_rows, registers
 from tinynet.kernels.cpu.phases import dot, phase_segments, phases_of
 from tinynet.kernels.cpu.square_sums import sums_address
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
-from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks
+from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks, paired_block, paired_columns
 from tinynet.kernels.geometry import Window
 
-# Columns of the table of jobs. Origins and strides in floats, counts in pixels.
-JOB = (
-    "a_origin", "a_depth", "a_height", "a_width", "out_origin", "out_depth", "out_height", "out_width",
-    "depth", "height", "width", "first_segment", "n_segments", "first_block", "n_blocks", "start_origin",
-)  # fmt: skip
-
-
-# The head of a plan. A padded source has "padded" (depth, height, numbers in a row), and the source itself
-# starts in it at "before". Output rows below r need the padded rows below r * need_step + need_lead. Of
-# "pooled" x "pooled" pixels, 1 or 2 each way, one is written: then the strides of the output are those of it.
-HEAD = (
-    "before_depth", "before_height", "before_number", "padded_depth", "padded_height", "padded_numbers",
-    "steps", "step", "bands", "need_step", "need_lead", "n_jobs", "n_blocks", "n_segments",
-    "channels", "pooled",
-)  # fmt: skip
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
 ENOUGH = 128  # pixels that make it worth a tile's while to fetch sums and to put them back
 
 
 class Plan(NamedTuple):
-    """A head, jobs, blocks and segments in one row of integers: one argument of a kernel; see ``unpack``."""
+    """A head, jobs, blocks and segments in one row of integers, which is one argument of a kernel (see
+    plan_table.py)."""
 
     table: np.ndarray
     ragged: bool  # some tile reads beyond the last column of b
     squares: bool  # the tiles are those of squares.py
-
-
-@inner_kernel
-def unpack(plan):
-    """Head, jobs, blocks and segments of a plan's table."""
-    head = plan[:16]
-    jobs = 16 + head[11] * 16
-    blocks = jobs + head[12] * 5
-    return (
-        head,
-        carray(_integers(plan, 16), (head[11], 16)),
-        carray(_integers(plan, jobs), (head[12], 5)),
-        carray(_integers(plan, blocks), (head[13], 2)),
-    )
-
-
-@intrinsic
-def _integers(typingctx, plan, first):
-    """What begins at number ``first`` of a plan. Arrays of it compile sooner than reshaped slices."""
-
-    def codegen(context, builder, signature, values):
-        return builder.gep(
-            context.make_array(signature.args[0])(context, builder, values[0]).data, [values[1]]
-        )
-
-    return types.CPointer(types.int64)(plan, types.int64), codegen
 
 
 def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Window]:
@@ -137,13 +93,13 @@ class _Need(NamedTuple):
 
 
 class _Tables:
-    """Collects jobs, blocks and segments."""
+    """Collects jobs, blocks and segments, which plan_table.py describes."""
 
-    def __init__(self, squares: bool = False, pooled: bool = False):
+    def __init__(self, squares: bool = False, paired: bool = False, pooled: bool = False):
         self.jobs: list[tuple[int, ...]] = []
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
-        self.squares, self.pooled = squares, pooled
+        self.squares, self.paired, self.pooled, self.tiles = squares, paired, pooled, 0
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
@@ -151,11 +107,15 @@ class _Tables:
             return
         if self.squares:
             blocks = square_blocks(counts[2], a[-1], columns, self.pooled)
+        elif self.paired:
+            blocks = [paired_block(counts[2], columns, self.pooled)]
         else:
             blocks = column_blocks(counts[2], columns, self.pooled)
         first_segment, first_block = len(self.segments), len(self.blocks)
         self.segments += segments
         self.blocks += blocks
+        depth, height, width = counts
+        self.tiles += sum(depth * height // (1 + more) * -(-width // n) for *_, n, _, more in blocks)
         where = first_segment, len(segments), first_block, len(blocks)
         self.jobs.append((*a, *out, *counts, *where, start_origin))
 
@@ -163,12 +123,39 @@ class _Tables:
         lanes, c = registers()[0], source.channels
         (d, h, w), (depth, height, width) = source.before, source.padded
         sizes = len(self.jobs), len(self.blocks), len(self.segments)
-        head = (d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c, 1 + self.pooled)
+        head = (
+            d, h, w * c, depth, height, width * c, steps, step, bands, *need, *sizes, c, 1 + self.pooled,
+            self.tiles,
+        )  # fmt: skip
         parts = [
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
         ragged = any(columns % lanes for _, columns, *_ in self.blocks)
         return Plan(np.concatenate(parts), ragged, self.squares)
+
+
+class _Groups(NamedTuple):
+    """How many groups there are, channels and filters of each, and the channels and filters that meet in one.
+    Where a filter sees one channel alone, a group is some vectors of them, for tiles that do not mix them."""
+
+    count: int
+    channels: int
+    filters: int
+    depth: int
+    height: int
+
+    @property
+    def paired(self) -> bool:
+        return self.channels > self.depth
+
+
+def _groups(channels: int, filters: int, groups: int, most: int = 4) -> _Groups:
+    """The groups; those of paired tiles of at most so many vectors."""
+    columns = paired_columns(channels, most)
+    if groups == channels == filters and columns:
+        return _Groups(channels // columns, columns, columns, 1, 1)
+    c, f = channels // groups, filters // groups
+    return _Groups(groups, c, f, c, f)
 
 
 def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
@@ -192,16 +179,17 @@ def plan_conv(
     padded, out = window.padded_shape(spatial), window.output_shape(spatial)
     written = (out[0], out[1] // 2, out[2] // 2) if pooled else out
     pixel, out_pixel = _strides(padded, channels), _strides(written, filters)
-    c, f = channels // groups, filters // groups
-    tables, steps = _Tables(fits_squares(out, channels, filters, window, groups), pooled), c
+    n, c, f, depth, _ = every = _groups(channels, filters, groups)
+    tables = _Tables(fits_squares(out, channels, filters, window, groups), every.paired, pooled)
     if pooled:
         out = written[0], 2 * written[1], 2 * written[2]
-    for g in range(groups):
+    spread, steps = [d * p for d, p in zip(window.dilation, pixel)], depth
+    for g in range(n):
         segments = [
-            (dot(tap, [d * p for d, p in zip(window.dilation, pixel)]) + g * c, i * c * filters + g * f)
+            (dot(tap, spread) + g * c, i * depth * filters + g * f)
             for i, tap in enumerate(itertools.product(*map(range, window.size)))
         ]
-        segments, steps = merge(segments, c, filters)
+        segments, steps = merge(segments, depth, filters)
         a = (0, *(s * p for s, p in zip(window.stride, pixel)))
         tables.add(a, (g * f, *out_pixel), out, segments, f, g * f)
     source, need = _input(spatial, window, channels)
@@ -242,13 +230,13 @@ def plan_input_grad(
         )
     ]
     pixel, in_pixel = _strides(padded, filters), _strides(spatial, channels)
-    c, f = channels // groups, filters // groups
+    n, c, f, depth, steps = every = _groups(channels, filters, groups)
     # merging is possible only when every phase meets every tap of a row, that is without stride
     can_merge = groups == 1 and all(len(axis) == 1 for axis in axes)
-    tables, steps = _Tables(fits_squares(spatial, filters, channels, window, groups)), f
+    tables = _Tables(fits_squares(spatial, filters, channels, window, groups), every.paired)
     for phase in itertools.product(*axes):
-        for g in range(groups):
-            segments = phase_segments(phase, pixel, window, c * filters, g * f, c)
+        for g in range(n):
+            segments = phase_segments(phase, pixel, window, depth * filters, g * f, depth)
             if can_merge:
                 segments, steps = merge(segments, f, c)
             a = (dot([p.origin for p in phase], pixel), *pixel)
@@ -278,9 +266,9 @@ def plan_weight_grad(
 ) -> Plan:
     """Weight gradient: a is the padded input, b the output gradient, rows the channels under a kernel row.
 
-    A job is (origin in a, origin in b, origin in the weights, distance of the runs in a); each meets every
-    block. Segments are the rows of output pixels, which lie in ``padded_grad`` if ``with_margin``.
-    The tile of square_sums.py makes all in one job.
+    A job is (origin in a, origin in b, origin in the weights, distance of the runs in a, that of the rows in
+    a); each meets every block. Segments are the rows of output pixels, which lie in ``padded_grad`` if
+    ``with_margin``. The tile of square_sums.py makes all in one job.
     """
     spatial, window = in_3d(spatial, window)
     source, need = _input(spatial, window, channels)
@@ -289,13 +277,17 @@ def plan_weight_grad(
     grad = _Source(margin, padded_out, filters)
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
     squares = fits_squares(out, channels, filters, window, groups)
-    tables, (kernel_axes, rows, run) = _Tables(squares), _weight_rows(window, channels, groups)
+    n, c, f, *_ = every = _groups(channels, filters, groups, most=1)
+    tables, (kernel_axes, rows, run) = (
+        _Tables(squares),
+        _weight_rows(window, channels, groups, every.paired),
+    )
     spread = [d * p for d, p in zip(window.dilation, pixel)]
-    c, f = channels // groups, filters // groups
+    a_row = spread[2] if every.paired else 1
     tables.jobs = [
-        (dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], *(0,) * 12)
+        (dot(tap, spread) + g * c, g * f, i * rows * filters + g * f, spread[1], a_row, *(0,) * 11)
         for i, tap in enumerate(itertools.product(*map(range, kernel_axes)))
-        for g in range(groups)
+        for g in range(n)
     ]
     tables.segments = [
         (dot((d * window.stride[0], h * window.stride[1]), pixel),
@@ -306,23 +298,26 @@ def plan_weight_grad(
     if squares:
         tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, sums_address(c, f), 0)]
     else:
-        tables.blocks = matrix_blocks(rows, f, run)
+        tables.blocks = matrix_blocks(rows, f, run, every.paired)
     can_band = need.step and not (with_margin and max(window.stride) > 1)
     needs = (source, need), (grad, _Need(1, 2 * margin[1]))
     bands = _bands(out[1], *needs, least=max(2, ENOUGH // out[2])) if can_band else 1
     return tables.plan(source, out[2], window.stride[2] * channels, bands, need)
 
 
-def _weight_rows(window: Window, channels: int, groups: int) -> tuple[tuple[int, ...], int, int]:
+def _weight_rows(
+    window: Window, channels: int, groups: int, paired: bool
+) -> tuple[tuple[int, ...], int, int]:
     """Over which kernel axes the jobs run, how many rows of the weights one makes, and how long a run is.
 
     A job makes all rows under one kernel row, which are neighbours in a. With few channels these are too few
-    to keep the multipliers busy, and one job takes the kernel rows together, in runs.
+    to keep the multipliers busy, and one job takes the kernel rows together, in runs. Paired tiles have the
+    channels in their columns, and the taps alone in their rows.
     """
     depth, height, width = window.size
-    per_row, room = width * channels, most_rows(1)
-    if groups > 1 or window.dilation[2] > 1:
+    per_row, room = width if paired else width * channels, most_rows(1)
+    if not paired and (groups > 1 or window.dilation[2] > 1):
         return window.size, channels // groups, channels // groups
-    if per_row < 8 and height * per_row <= room:
+    if (paired or per_row < 8) and height * per_row <= room:
         return (depth, 1, 1), height * per_row, per_row
     return (depth, height, 1), per_row, per_row

@@ -29,6 +29,27 @@ def tile_form(rows: int, columns: int, whole: bool = False, step: int = 1) -> tu
     return best[1], best[2], lanes
 
 
+def paired_columns(channels: int, most: int) -> int:
+    """How many columns a paired tile has, at most so many vectors; 0 where channels are no whole vectors."""
+    lanes = _paired_lanes(channels)
+    return lanes * max((v for v in range(1, most + 1) if channels % (v * lanes) == 0), default=0)
+
+
+def _paired_lanes(channels: int) -> int:
+    lanes = registers()[0]
+    return lanes if channels % lanes == 0 else max(lanes // 2, 4)
+
+
+def paired_block(pixels: int, columns: int, pooled: bool = False) -> tuple[int, ...]:
+    """The one block of whole vectors for tiles that do not mix their columns, as in ``BLOCK``."""
+    lanes, high = _paired_lanes(columns), 2 if pooled else 1
+    vectors, step = columns // lanes, high * high
+    tiles = -(-high * pixels // max(most_rows(vectors) // step * step, step))
+    r = -(-high * pixels // (tiles * step)) * step
+    kind = (r // high, True) if pooled else (None, False)
+    return 0, columns, r // high, tile_address(r, vectors, lanes, False, *kind, True), high - 1
+
+
 def column_blocks(pixels: int, columns: int, pooled: bool = False) -> list[tuple[int, ...]]:
     """Cut the columns into blocks as wide as a tile, for rows of so many pixels; each entry as in ``BLOCK``.
 
@@ -46,7 +67,7 @@ def column_blocks(pixels: int, columns: int, pooled: bool = False) -> list[tuple
     return blocks
 
 
-def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
+def matrix_blocks(rows: int, columns: int, run: int, paired: bool = False) -> list[tuple[int, ...]]:
     """Cut a matrix into tiles without overlap, as in ``BLOCK``; rows in runs go into one tile whole."""
     blocks, column = [], 0
     while column < columns:
@@ -54,7 +75,7 @@ def matrix_blocks(rows: int, columns: int, run: int) -> list[tuple[int, ...]]:
         width = min(v * lanes, columns - column)
         for row in range(0, rows, r):
             n = min(r, rows - row)
-            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None)
+            address = tile_address(n, v, lanes, width < v * lanes, run if run < rows else None, False, paired)
             blocks.append((column, width, n, address, row))
         column += width
     return blocks

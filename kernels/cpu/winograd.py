@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_padded, new_scratch
+from tinynet.kernels.cpu.bands import add_row, fill, fill_grad, fold, is_copied, is_padded, new_scratch, seen
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import address_of
@@ -120,12 +120,11 @@ def map_input(x, r, padded, filled, v, tile, sizes, head):
     image, row, line, channels = r // sizes.rows, r % sizes.rows, head[5], sizes.channels
     plane = plane_of(sizes.per_block * sizes.columns, channels)
     filled = fill(padded, x[image], head, filled if row else 0, sizes.side * (row + 1) + TAPS - 1)
-    a = address_of(padded) if is_padded(head, x) else address_of(x[image])
     call_loop(
         sizes.input_map,
-        (a + 4 * sizes.side * row * line, line, channels, sizes.side * channels,
-         start_of(v) + 4 * tile * channels, (sizes.side + TAPS - 1) * plane, plane, channels, sizes.columns,
-         channels),
+        (seen(padded, x, image) + 4 * sizes.side * row * line, line, channels,
+         sizes.side * channels, start_of(v) + 4 * tile * channels, (sizes.side + TAPS - 1) * plane, plane,
+         channels, sizes.columns, channels),
     )  # fmt: skip
     return filled
 
@@ -155,7 +154,7 @@ def convolve_rows(t, x, u, start, y, where, loop, relu, sizes, head, blocks, sha
     """The rows of tiles of share t, block by block."""
     channels, filters, tiles = sizes.channels, sizes.filters, sizes.per_block * sizes.columns
     v, m = new_planes(sizes, tiles, channels), new_planes(sizes, tiles, filters)
-    padded, filled, total = new_scratch(head), 0, len(x) * sizes.rows
+    padded, filled, total = new_scratch(head, is_padded(head, x)), 0, len(x) * sizes.rows
     lines = np.empty(sizes.side * sizes.side * sizes.columns * filters + _LINE if loop else 0, f4)
     for first in range(t * total // shares, (t + 1) * total // shares, sizes.per_block):
         last = min(first + sizes.per_block, (t + 1) * total // shares)
@@ -231,15 +230,16 @@ def convolve_rows_back(t, saved, x, u, grad_x, partial, sums, sizes, head, grad_
     v, m = new_planes(sizes, tiles, sizes.channels), new_planes(sizes, tiles, sizes.filters)
     du = new_planes(sizes, sizes.channels if wants_weight else 0, sizes.filters)
     du[:] = 0
-    padded, grad, padded_grad = new_scratch(head), new_scratch(grad_head), new_scratch(head)
-    filled, filled_grad = 0, 0
+    padded, filled = new_scratch(head, is_padded(head, x)), 0
+    scratch, filled_grad = new_scratch(grad_head, is_copied(saved, grad_head)), 0
+    padded_grad = new_scratch(head, True)
     row_sum = np.zeros(sizes.side * sizes.columns * sums.shape[1], f4)
     end = (t + 1) * len(x) // len(sums) * sizes.rows
     for first in range(t * len(x) // len(sums) * sizes.rows, end, sizes.per_block):
         last = min(first + sizes.per_block, end)
         for r in range(first, last):
             tile = (r - first) * sizes.columns
-            filled_grad = map_grad(saved, r, grad, filled_grad, m, tile, row_sum, sizes, grad_head)
+            filled_grad = map_grad(saved, r, scratch, filled_grad, m, tile, row_sum, sizes, grad_head)
             if wants_weight:
                 filled = map_input(x, r, padded, filled, v, tile, sizes, head)
         fold(row_sum, sums[t])
@@ -252,18 +252,19 @@ def convolve_rows_back(t, saved, x, u, grad_x, partial, sums, sizes, head, grad_
 
 
 @inner_kernel
-def map_grad(saved, r, grad, filled, m, tile, row_sum, sizes, head):
+def map_grad(saved, r, scratch, filled, m, tile, row_sum, sizes, head):
     """dM = A dY A^T for row r of the tiles of all images, at this tile of the block, and the sums for the
-    bias; returns how many rows of dY are in ``grad`` by now."""
+    bias; returns how many rows of dY are in ``scratch`` by now."""
     grad_y, y, where, loop = saved
     image, row, side, filters = r // sizes.rows, r % sizes.rows, sizes.side, sizes.filters
     line, plane = side * sizes.columns * filters, plane_of(sizes.per_block * sizes.columns, filters)
     filled = fill_grad(
-        grad, grad_y, y, where, loop, image, head, filled if row else 0, side * (row + 1)
+        scratch, grad_y, y, where, loop, image, head, filled if row else 0, side * (row + 1)
     )  # fmt: skip
+    grad = seen(scratch, grad_y, image)
     call_loop(
         sizes.output_back_map,
-        (address_of(grad) + 4 * side * row * line, line, filters, side * filters,
+        (grad + 4 * side * row * line, line, filters, side * filters,
          start_of(m) + 4 * tile * filters, (side + TAPS - 1) * plane, plane, filters, sizes.columns, filters),
     )  # fmt: skip
     for i in range(side):

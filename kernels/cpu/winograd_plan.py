@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     """Sizes and addresses of one shape, and the register tiles of its three products."""
 
     sizes: Sizes
-    head: np.ndarray  # place of the input in its padded copy, as in plan.HEAD
+    head: np.ndarray  # place of the input in its padded copy, as in plan_table.HEAD
     grad_head: np.ndarray  # the same for the output gradient, which has no margin
     forward: np.ndarray  # blocks of V @ U, as in tiling.BLOCK
     weights: np.ndarray  # of V^T @ dM

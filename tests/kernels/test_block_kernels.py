@@ -83,6 +83,20 @@ def test_conv_block_of_many_sizes_is_its_layers_one_by_one(room, dtype, relu, pa
     assert_same(grads, [grad_x, grad_weight, back.sum(axis=(0, 1, 2), dtype=dtype)], dtype)
 
 
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 48, 64, 80])  # of whole vectors or not
+@pytest.mark.parametrize("height, width", [(2, 2), (5, 4), (6, 15), (9, 26), (4, 61)])
+def test_channels_that_do_not_mix_are_pooled_alike(height, width, channels, relu):
+    window = THREE._replace(padding=SAME)
+    geometry = Geometry((2, height, width, channels), window, channels, channels)
+    x, weight, bias, _ = geometry.arrays(np.float32)
+    y, where = kernels.conv_block(x, weight, bias, window, channels, relu, True)
+    images = kernels.conv(x, weight, bias, window, channels)
+    wanted, winners = kernels.max_pool(np.maximum(images, 0) if relu else images, blocks.HALVING)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(where, np.where(relu & (wanted <= 0), blocks.CLOSED, winners))
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_conv_block_by_eye(room):
     x = np.array(

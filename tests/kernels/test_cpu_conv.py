@@ -52,6 +52,18 @@ def test_rows_beside_the_tile_heights(width):
     check_all_three((1, 3, width, 4), (3, 1), 16, padding=1)
 
 
+@pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 48, 64, 80])  # of whole vectors or not
+@pytest.mark.parametrize("stride, padding, dilation", [(1, 1, 1), (2, 0, 1), (1, 2, 2), (3, 1, 2)])
+@pytest.mark.parametrize(
+    "shape, kernel",
+    [((3, 9, 11), (3, 3)), ((2, 7, 33), (5, 2)), ((3, 40), (5,)), ((2, 5, 6, 7), (3, 2, 3)),
+     ((1, 13, 33), (7, 7)), ((2, 71), (33,))],
+)  # fmt: skip
+def test_channels_that_do_not_mix(shape, kernel, stride, padding, dilation, channels):
+    if all(n + 2 * padding > (k - 1) * dilation for n, k in zip(shape[1:], kernel, strict=True)):
+        check_all_three((*shape, channels), kernel, channels, stride, padding, dilation, groups=channels)
+
+
 @settings(max_examples=15)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -88,6 +100,24 @@ def test_windows_side_by_side(spatial, kernel, inputs, filters, rest, with_bias)
     y = cpu.conv_transpose(x, w, b if with_bias else None, y_shape, window, 1)
     want = arrays.conv_input_grad(x.astype(np.float64), w.astype(np.float64), y_shape, window, 1)
     close(y, want + b if with_bias else want)
+
+
+@pytest.mark.parametrize("needs_input", [True, False])
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize("filters", [16, 17, 32])
+def test_gradients_seen_where_they_lie_or_in_a_copy(filters, kernel, stride, needs_input):
+    """Images of several bands; the sums for the bias are taken from the same rows as the weights'."""
+    rng, window = np.random.default_rng(0), Window((kernel,) * 2, (stride,) * 2, ((0, 0),) * 2, (1, 1))
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((3, 40, 26, 9), (kernel, kernel, 9, filters)))
+    g = rng.standard_normal((3, *window.output_shape((40, 26)), filters)).astype(np.float32)
+    kept = g.copy()
+    back = cpu.conv_block_backward(g, x, w, None, None, window, 1, (needs_input, True, True))
+    x, w, g64 = (a.astype(np.float64) for a in (x, w, g))
+    assert np.array_equal(g, kept) and (back[0] is not None) == needs_input
+    if needs_input:
+        close(back[0], arrays.conv_input_grad(g64, w, x.shape, window, 1))
+    close(back[1], arrays.conv_weight_grad(x, g64, window, 1))
+    close(back[2], g64.sum(axis=(0, 1, 2)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
@@ -142,21 +172,24 @@ def at_a_guard_page(array):
     return copy
 
 
-@pytest.mark.parametrize("channels, filters", [(1, 3), (3, 10), (8, 24), (16, 16), (17, 33)])
-def test_nothing_is_read_beyond_an_array(channels, filters):
+@pytest.mark.parametrize(
+    "channels, filters, groups",
+    [(1, 3, 1), (3, 10, 1), (8, 24, 1), (16, 16, 1), (17, 33, 1), (24, 24, 24), (32, 32, 32), (32, 32, 2)],
+)
+def test_nothing_is_read_beyond_an_array(channels, filters, groups):
     rng, window = np.random.default_rng(0), Window((3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1))
     x = at_a_guard_page(rng.standard_normal((2, 6, 7, channels)).astype(np.float32))
-    w = at_a_guard_page(rng.standard_normal((3, 3, channels, filters)).astype(np.float32))
+    w = at_a_guard_page(rng.standard_normal((3, 3, channels // groups, filters)).astype(np.float32))
     g = at_a_guard_page(rng.standard_normal((2, 4, 5, filters)).astype(np.float32))
     a, b = at_a_guard_page(rng.standard_normal((200, 130)).astype(np.float32)), at_a_guard_page(
         rng.standard_normal((130, filters)).astype(np.float32)
     )  # fmt: skip
     close(
-        cpu.conv(x, w, None, window, 1),
-        arrays.conv(x.astype(np.float64), w.astype(np.float64), None, window, 1),
+        cpu.conv(x, w, None, window, groups),
+        arrays.conv(x.astype(np.float64), w.astype(np.float64), None, window, groups),
     )
-    cpu.conv_input_grad(g, w, x.shape, window, 1)
-    cpu.conv_weight_grad(x, g, window, 1)
+    cpu.conv_input_grad(g, w, x.shape, window, groups)
+    cpu.conv_weight_grad(x, g, window, groups)
     close(cpu.matmul(a, b), a.astype(np.float64) @ b)
     cpu.bias_grad(g)
 
