@@ -476,6 +476,13 @@ def test_rates_beyond_the_registers_stay_inside_the_picture():
     assert figure.axes[0].get_ylim()[1] > 500
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/results").glob("*.json")), ids=lambda p: p.name)
+def test_results_that_are_kept_are_whole_and_right(path):
+    result = json.loads(path.read_text())
+    assert result["finished"] and not result.get("wrong") and not result.get("faults")
+    assert not any(comparison["faults"] for comparison in result.get("comparisons", []))
+
+
 # --- wrong use, time, tables ---
 
 
