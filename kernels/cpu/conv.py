@@ -18,6 +18,7 @@ import functools
 
 import numpy as np
 
+import tinynet.kernels.cpu.winners as winners
 import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.bands import (
@@ -49,6 +50,7 @@ from tinynet.kernels.cpu.plan import (
 from tinynet.kernels.cpu.plan_table import unpack
 from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
+from tinynet.kernels.cpu.winners import fits_winners, plan_winners
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
 
@@ -115,14 +117,24 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _places(where), row, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x)
     sizes = x.shape[1:-1], x.shape[-1], filters, window
-    if parts == 1 and fits(*sizes, groups):
+    way = _way_back(sizes, groups, where is not None) if parts == 1 else None
+    if way:
         sums = np.zeros((shares, filters if needs[2] else 0), np.float64)
-        plan = plan_tiles(*sizes, back=True)
-        grad_weight = winograd.convolve_back(*given, weight, to, sums, bool(needs[1]), plan)
+        grad_weight = way[0](*given, weight, to, sums, bool(needs[1]), way[1])
         grad_bias = sums.sum(axis=0).astype(f4)
     else:
         grad_weight, grad_bias = _run_back(given, weight, to, needs, shares, parts, sizes, groups)
     return grad_x, grad_weight if needs[1] else None, grad_bias if needs[2] else None
+
+
+@functools.lru_cache(maxsize=512)
+def _way_back(sizes, groups: int, pooled: bool):
+    """What makes the gradients with fewer products than the tiles, and its plan; None if nothing does."""
+    if pooled and fits_winners(*sizes, groups):
+        return winners.convolve_back, plan_winners(*sizes)
+    if fits(*sizes, groups):
+        return winograd.convolve_back, plan_tiles(*sizes, back=True)
+    return None
 
 
 def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, groups: int):
