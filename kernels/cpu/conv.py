@@ -18,7 +18,6 @@ import functools
 
 import numpy as np
 
-import tinynet.kernels.cpu.winners as winners
 import tinynet.kernels.cpu.winograd as winograd
 from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.bands import (
@@ -26,6 +25,7 @@ from tinynet.kernels.cpu.bands import (
     add_up,
     ask_for_some,
     band_of,
+    empty,
     fill,
     fill_grad,
     fold,
@@ -36,7 +36,7 @@ from tinynet.kernels.cpu.bands import (
     seen,
     what_follows,
 )
-from tinynet.kernels.cpu.halving import LARGEST, POOL, UNPOOL, row_address
+from tinynet.kernels.cpu.halving import LARGEST, OPEN, POOL, UNPOOL, row_address
 from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
 from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
@@ -50,7 +50,7 @@ from tinynet.kernels.cpu.plan import (
 from tinynet.kernels.cpu.plan_table import unpack
 from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
-from tinynet.kernels.cpu.winners import fits_winners, plan_winners
+from tinynet.kernels.cpu.winners import fits_winners, framed, turned_back
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
 
@@ -113,44 +113,49 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
         return _no_gradients(grad_x, weight, needs)
     shares, parts = _shares(len(x), weight.size)
     filters = weight.shape[-1]
-    row = 0 if where is None else row_address(UNPOOL, filters)
+    sizes = x.shape[1:-1], x.shape[-1], filters, window
+    by_winners = where is not None and parts == 1 and fits_winners(*sizes, groups)
+    row = 0 if where is None else row_address(OPEN if by_winners else UNPOOL, filters)
     given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _places(where), row, _in_rows(x)
     to = _NOTHING if grad_x is None else _in_rows(grad_x)
-    sizes = x.shape[1:-1], x.shape[-1], filters, window
-    way = _way_back(sizes, groups, where is not None) if parts == 1 else None
-    if way:
+    if parts == 1 and not by_winners and fits(*sizes, groups):
         sums = np.zeros((shares, filters if needs[2] else 0), np.float64)
-        grad_weight = way[0](*given, weight, to, sums, bool(needs[1]), way[1])
+        plan = plan_tiles(*sizes, back=True)
+        grad_weight = winograd.convolve_back(*given, weight, to, sums, bool(needs[1]), plan)
         grad_bias = sums.sum(axis=0).astype(f4)
     else:
-        grad_weight, grad_bias = _run_back(given, weight, to, needs, shares, parts, sizes, groups)
+        work = shares, parts, by_winners
+        grad_weight, grad_bias = _run_back(given, weight, to, needs, work, sizes, groups)
     return grad_x, grad_weight if needs[1] else None, grad_bias if needs[2] else None
 
 
-@functools.lru_cache(maxsize=512)
-def _way_back(sizes, groups: int, pooled: bool):
-    """What makes the gradients with fewer products than the tiles, and its plan; None if nothing does."""
-    if pooled and fits_winners(*sizes, groups):
-        return winners.convolve_back, plan_winners(*sizes)
-    if fits(*sizes, groups):
-        return winograd.convolve_back, plan_tiles(*sizes, back=True)
-    return None
-
-
-def _run_back(given, weight, grad_x, needs, shares: int, parts: int, sizes, groups: int):
+def _run_back(given, weight, grad_x, needs, work, sizes, groups: int):
     """Fill ``grad_x``, and return the gradients of weight and bias, empty where they are not needed."""
-    spatial, _, filters, window = sizes
-    back = plan_weight_grad(*sizes, groups, needs[0])
-    down = plan_input_grad(*sizes, groups) if needs[0] else plan_no_input_grad(spatial, filters, window)
-    turned = _weights(turned_weight(weight), down) if needs[0] else _EMPTY
+    shares, parts, by_winners = work
+    filters = weight.shape[-1]
+    back = plan_weight_grad(*sizes, groups, needs[0] and not by_winners, by_winners)
+    turned, down = _input_grad(weight, needs[0], by_winners, sizes, groups)
     shape = (PLACES, *weight.shape[-2:]) if back.squares else weight.shape
     grad_weight = np.empty(shape, f4) if needs[1] else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
     _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
-    if back.squares and needs[1]:
+    if needs[1] and back.squares:
         grad_weight = mapped_back(grad_weight).reshape(weight.shape)
+    elif needs[1] and by_winners:
+        grad_weight = turned_back(grad_weight, weight.shape)
     return grad_weight, grad_bias
+
+
+def _input_grad(weight, is_needed: bool, by_winners: bool, sizes, groups: int):
+    """The numbers and the plan that an input gradient is made with."""
+    spatial, channels, filters, window = sizes
+    if not is_needed:
+        return _EMPTY, plan_no_input_grad(spatial, filters, window, channels if by_winners else None)
+    if by_winners:
+        return framed(weight), plan_no_input_grad(spatial, filters, window, channels)
+    down = plan_input_grad(*sizes, groups)
+    return _weights(turned_weight(weight), down), down
 
 
 def _no_gradients(grad_x, weight, needs):
@@ -299,8 +304,9 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     # the last of columns that are no whole vectors would be read beyond the end of the gradient itself
     is_used = is_copied((grad_y, y, where, row), down_head) or tiles[-1, 1] % SLACK > 0
     scratch = new_scratch(down_head, is_used)
+    led_back = new_scratch(head, len(grad_x) > 0 and len(down_jobs) == 0)
     total = partial[t]
-    row_sum = np.zeros(head[6] * sums.shape[1], f4)
+    row_sum = np.zeros(head[6] // down_head[15] * sums.shape[1], f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
@@ -315,15 +321,27 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
                     grad, turned, nothing, (address_of(grad_x[image]), 0), down_head, down_jobs, down_tiles,
                     down_segments, 0, band, bands, (0, 0, 0),
                 )  # fmt: skip
+            elif len(led_back):
+                loop, filters = down_tiles[0, 3], down_head[14]
+                add_winners(loop, led_back, grad, turned, filters, head, segments, low, high)
+                empty(led_back, grad_x[image, 0], head, low, high if high < len(segments) else head[4])
             if len(total):
                 run_weight_jobs(
                     a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
                     what_follows(x, image, band, bands, len(jobs) * len(tiles)),
                     what_follows(grad_y, image, band, bands, len(jobs) * len(tiles)),
                 )  # fmt: skip
-            for r in range(low, high):
+            for r in range(low, high, down_head[15]):
                 add_row(row_sum, grad, segments[r, 1])
         fold(row_sum, sums[t])
+
+
+@inner_kernel
+def add_winners(loop, image, grad, frames, filters, head, segments, low, high):
+    """Add to a padded input gradient what the output rows low to high give, by the loop of winners.py."""
+    listed = address_of(segments) + 16 * low
+    to = address_of(image), 0, 0, grad, filters, listed, high - low, head[6]
+    call_loop(loop, (*to, 0, 0, address_of(frames)))
 
 
 @inner_kernel

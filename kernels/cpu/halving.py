@@ -16,12 +16,15 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from tinynet.kernels.blocks import CLOSED
 from tinynet.kernels.cpu.largest import largest, largest_alone, place
 from tinynet.kernels.cpu.loops import loop_address, read_numbers
 from tinynet.kernels.cpu.microkernel import registers
 
 _I64, _FLOAT, _BYTE = ir.IntType(64), ir.FloatType(), ir.IntType(8)
-UNPOOL, POOL, LARGEST = range(3)  # the loops: backward, forward, and forward without the places
+# The loops: backward, forward, forward without the places, and half of the backward (see winners.py).
+UNPOOL, POOL, LARGEST, OPEN = range(4)
+CORNERS = (0, 0), (0, 1), (1, 0), (1, 1)  # row and column of the places in a window
 
 # Addresses of two rows of pixels, of half a row of values and of their places; pixels in the half row.
 ARGUMENTS = ("above", "below", "values", "places", "pixels", "channels", "relu")
@@ -74,6 +77,17 @@ class _Row:
             here = b.icmp_unsigned("==", at, place(k, self.lanes))
             self.store(b.select(here, grad, zero), corners[k])
 
+    def open(self, corners, value, where) -> None:
+        """One row gets the gradients, zero where nothing was let through, and the other the places, in bytes.
+        Both lie as close as in what they come from."""
+        b, v = self.b, self.v
+        at = self.load(where, self.bytes)
+        closed = b.icmp_unsigned("==", at, ir.Constant(self.bytes, [CLOSED] * self.lanes))
+        zeros = [ir.Constant(kind, [0] * self.lanes) for kind in (self.floats, self.bytes)]
+        grad = b.select(closed, zeros[0], self.load(value, self.floats))
+        self.store(grad, b.add(v["above"], b.sub(value, v["values"])))
+        self.store(b.select(closed, zeros[1], at), b.add(v["below"], b.sub(where, v["places"])))
+
     def load(self, address: ir.Value, kind: ir.Type) -> ir.Value:
         return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1 if kind is self.bytes else 4)
 
@@ -88,7 +102,7 @@ def _emit_row(typingctx, kind, lanes, numbers):
 
     def codegen(context, builder, signature, values):
         row = _Row(builder, n_lanes, read_numbers(builder, values[2], ARGUMENTS))
-        row.each_window((row.unpool, row.pool, row.largest)[which])
+        row.each_window((row.unpool, row.pool, row.largest, row.open)[which])
         return context.get_dummy_value()
 
     return types.void(kind, lanes, numbers), codegen
@@ -96,7 +110,7 @@ def _emit_row(typingctx, kind, lanes, numbers):
 
 @functools.cache
 def row_address(kind: int, channels: int) -> int:
-    """Address of the compiled loop over one row, UNPOOL, POOL or LARGEST, for that many channels."""
+    """Address of the compiled loop over one row, UNPOOL, POOL, LARGEST or OPEN, for that many channels."""
     return _row_address(kind, lanes_for(channels))
 
 

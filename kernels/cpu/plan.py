@@ -24,6 +24,7 @@ from tinynet.kernels.cpu.phases import dot, phase_segments, phases_of
 from tinynet.kernels.cpu.square_sums import sums_address
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks, paired_block, paired_columns
+from tinynet.kernels.cpu.winners import INPUT, WEIGHT, winners_address
 from tinynet.kernels.geometry import Window
 
 NEAREST = 24 << 10  # bytes of a band of rows: they are to stay in the nearest cache
@@ -252,23 +253,31 @@ def plan_input_grad(
 
 
 @functools.lru_cache(maxsize=512)
-def plan_no_input_grad(spatial: tuple[int, ...], filters: int, window: Window) -> Plan:
-    """No jobs; only the place of the output gradient, without a margin."""
+def plan_no_input_grad(
+    spatial: tuple[int, ...], filters: int, window: Window, channels: int | None = None
+) -> Plan:
+    """No jobs; only the place of the output gradient, without a margin. With ``channels`` the input gradient
+    comes from the winners of a pool: the only block is the loop of winners.py for that."""
     spatial, window = in_3d(spatial, window)
     out = window.output_shape(spatial)
     need = _Need(1, 0) if out[0] == 1 else _Need(0, out[1])
-    return _Tables().plan(_Source((0, 0, 0), out, filters), filters, 1, 1, need)
+    tables = _Tables(pooled=channels is not None)
+    if channels is not None:
+        tables.blocks = [(0, 0, 0, winners_address(INPUT, channels, *window.size[1:]), 0)]
+    return tables.plan(_Source((0, 0, 0), out, filters), filters, 1, 1, need)
 
 
 @functools.lru_cache(maxsize=512)
 def plan_weight_grad(
-    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool
-) -> Plan:
+    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool,
+    winners: bool = False,
+) -> Plan:  # fmt: skip
     """Weight gradient: a is the padded input, b the output gradient, rows the channels under a kernel row.
 
     A job is (origin in a, origin in b, origin in the weights, distance of the runs in a, that of the rows in
     a); each meets every block. Segments are the rows of output pixels, which lie in ``padded_grad`` if
-    ``with_margin``. The tile of square_sums.py makes all in one job.
+    ``with_margin``. The tile of square_sums.py makes all in one job, and so does, with ``winners``, the loop
+    of winners.py, whose segments are pairs.
     """
     spatial, window = in_3d(spatial, window)
     source, need = _input(spatial, window, channels)
@@ -276,7 +285,7 @@ def plan_weight_grad(
     margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
     grad = _Source(margin, padded_out, filters)
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
-    squares = fits_squares(out, channels, filters, window, groups)
+    squares = not winners and fits_squares(out, channels, filters, window, groups)
     n, c, f, *_ = every = _groups(channels, filters, groups, most=1)
     tables, (kernel_axes, rows, run) = (
         _Tables(squares),
@@ -293,10 +302,11 @@ def plan_weight_grad(
         (dot((d * window.stride[0], h * window.stride[1]), pixel),
          dot((d + margin[0], h + margin[1], margin[2]), grad_pixel))
         for d in range(out[0])
-        for h in range(out[1])
+        for h in range(out[1] - out[1] % 2 if winners else out[1])
     ]  # fmt: skip
-    if squares:
-        tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, sums_address(c, f), 0)]
+    if squares or winners:
+        address = sums_address(c, f) if squares else winners_address(WEIGHT, c, *window.size[1:])
+        tables.jobs, tables.blocks = [(0,) * 16], [(0, f, rows, address, 0)]
     else:
         tables.blocks = matrix_blocks(rows, f, run, every.paired)
     can_band = need.step and not (with_margin and max(window.stride) > 1)

@@ -1,175 +1,223 @@
-"""The way back through a pool, a ReLU and a convolution of few channels, from the winners of the pool alone.
+"""The way back through a max pool of 2 x 2 and the convolution before it, from the winners of the pool alone.
 
-Of the 2 x 2 results in a window only the largest went on, so three of four output gradients are zero, and
-with them three of four products of both gradients. The loops of winner_loops.py make the others only. As in
-conv.py, a thread goes down an image in bands:
+Of the four results in a window only the largest went on, so three of four output gradients are zero, and with
+them three of four products of both gradients. With g the gradient of one pooled number, of filter o, and p
+the pixel that won its window,
 
-    gradients, zero where the ReLU let nothing through -> scratch; input rows -> padded scratch
-    winners -> weight gradients; winners -> padded input gradient -> rows that no later band adds to
+    dW[o, tap] += g * x[p + tap]        dX[p + tap] += g * W[o, tap]        for all taps, channel by channel.
 
-Weight gradients are summed per share and added up in a fixed order.
+Winners of neighbouring filters stand at different pixels, so a vector holds channels here, and g is spread
+over a register. In one loop the gradients of a filter's weights stay in registers while it goes over all
+windows. In the other, those of all pixels that a window can reach stay there while it goes over the filters:
+the weights of each stand in a frame of zeros, and a winner at another place of the window is a step in it,
+
+    0 0 0 0 0     four places (from the lower right): the 4 x 4 numbers from here on belong to the
+    0 w w w 0     4 x 4 pixels which a kernel of 3 x 3 reaches from the 2 x 2 pixels of a window
+    0 w w w 0
+    0 w w w 0
+    0 0 0 0 0
+
+The loops are called like the tiles of microkernel.py, with a pair of segments for each row of windows: "a" is
+the padded x or dX, "out" the gradients of the weights or the frames, and "b" has two rows of ``steps`` x
+``b_step`` (filters) numbers as well: one begins with the gradients of the windows, the other with the
+winners' places, in bytes (see ``open`` in halving.py). dX is added to what is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import NamedTuple
+import math
+from collections.abc import Iterator
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
-from tinynet.kernels.blocks import CLOSED
-from tinynet.kernels.cpu.bands import add_row, add_up, fill_always, fold, needed
-from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
-from tinynet.kernels.cpu.loops import call_loop
-from tinynet.kernels.cpu.microkernel import address_of
-from tinynet.kernels.cpu.threads import share
-from tinynet.kernels.cpu.winner_loops import INPUT, WEIGHT, vector_of, winners_address
+from tinynet.kernels.cpu.halving import CORNERS, lanes_for
+from tinynet.kernels.cpu.loops import loop_address, read_numbers, spread
+from tinynet.kernels.cpu.microkernel import ARGUMENTS, registers
 from tinynet.kernels.cpu.winograd_plan import fits, side_for
 from tinynet.kernels.geometry import Window
 
-f4 = np.float32
-_CORNERS = (0, 0), (0, 1), (1, 0), (1, 1)  # of a window, by their places
-_ROWS = 24 << 10  # bytes of the padded rows of a band: they are to stay in the nearest cache
+_I64, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(8), ir.FloatType()
+_LINE = 16  # floats in a line of the cache
+_SECOND = 1 << 20  # bytes of the second cache, where the frames of all filters are to fit
+WEIGHT, INPUT = range(2)  # the loops
 
 
-class Sizes(NamedTuple):
-    """What the kernels need to know of one shape."""
-
-    rows: int  # of windows in an image
-    windows: int  # in a row
-    filters: int
-    per_band: int  # rows of windows in a band
-    lanes: int  # channels in a vector
-    weight_loop: int  # addresses
-    input_loop: int
-
-
-class Plan(NamedTuple):
-    """Sizes of one shape, and where things stand."""
-
-    sizes: Sizes
-    head: np.ndarray  # place of the input in its padded copy, as in plan_table.HEAD, where rows are windows
-    steps: np.ndarray  # (2, 5) bytes from where a window begins to its winner, for WEIGHT and for INPUT
-
-
+@functools.lru_cache(maxsize=512)
 def fits_winners(spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int) -> bool:
     """Whether the way back is this one: for images without stride, in whole vectors of channels, as long as
     it is quicker than what is done otherwise."""
     plain = len(spatial) == 2 and window.stride == window.dilation == (1, 1) and groups == 1
     if not plain or channels % 4:
         return False
-    (height, width), most = window.size, 1 << 20  # bytes of all frames: the second cache
-    if fits(spatial, channels, filters, window, groups):
-        most = 0 if side_for(spatial, window) == 4 else 64 << 10  # Winograd saves as much, or half of it
+    most = _SECOND
+    if fits(spatial, channels, filters, window, groups):  # Winograd's scheme saves as much, or half of it
+        most = 0 if side_for(spatial, window) == 4 else _SECOND // 16
+    height, width = window.size
     return 4 * (height + 2) * (width + 2) * channels * filters <= most
 
 
-@functools.lru_cache(maxsize=512)
-def plan_winners(spatial: tuple[int, ...], channels: int, filters: int, window: Window) -> Plan:
-    """The plan for images of that shape."""
-    (height, width), (taps, taps_across) = window.padded_shape(spatial), window.size
-    (top, _), (left, _) = window.padding
-    rows, windows = (n // 2 for n in window.output_shape(spatial))
-    row, pixel, lanes = 4 * width * channels, 4 * channels, vector_of(channels)
-    bands = -(-rows // max(1, (_ROWS // row - taps + 1) // 2))
-    loops = [winners_address(kind, channels, *window.size) for kind in (WEIGHT, INPUT)]
-    head = [0, top, left * channels, 1, height, width * channels, 0, 0, bands, 2, taps - 1, 0, 0, 0, channels]
-    steps = [(i * row + j * pixel, 4 * lanes * ((1 - i) * (taps_across + 2) + 1 - j)) for i, j in _CORNERS]
-    steps.append((0, 0))  # a closed window's gradient is zero: any pixel will do
-    sizes = Sizes(rows, windows, filters, -(-rows // bands), lanes, *loops)
-    return Plan(sizes, np.array(head), np.array(steps).T.copy())
+def vector_of(channels: int) -> int:
+    """How many channels go into one vector: at most 32 bytes, as Numba aligns arrays to no more."""
+    return min(lanes_for(channels), 8)
 
 
-def convolve_back(
-    grad_y: np.ndarray, _y: np.ndarray, where: np.ndarray, _loop: int, x: np.ndarray, weight: np.ndarray,
-    grad_x: np.ndarray, sums: np.ndarray, wants_weight: bool, plan: Plan,
-) -> np.ndarray:  # fmt: skip
-    """Fill grad_x, add bias gradients to ``sums`` (shares, O), return the weight gradient."""
-    grad_weight = np.empty(weight.shape if wants_weight else (0, 0, 0, 0), f4)
-    _convolve_back(grad_y, where, x, contiguous(weight), grad_x, grad_weight, sums, *plan)
-    return grad_weight
-
-
-@kernel
-def _convolve_back(grad_y, where, x, weight, grad_x, grad_weight, sums, sizes, head, steps):
-    partial = np.zeros((len(sums), grad_weight.size), f4)
-    frames = framed(weight, sizes.lanes)
-    share(len(sums), convolve_winners, (grad_y, where, x, frames, grad_x, partial, sums, sizes, head, steps))
-    add_up(partial, partial[0])
-    turn_back(partial[0], grad_weight)
-
-
-@inner_kernel
-def framed(weight, lanes):
-    """The weights (height, width, C, O) of each filter and vector of channels in a frame of zeros."""
+def framed(weight: np.ndarray) -> np.ndarray:
+    """The weights (height, width, C, O), a frame for each vector of channels and filter, in one row that
+    begins where vectors do not cross lines of the cache."""
     height, width, channels, filters = weight.shape
-    frames = np.zeros((channels // lanes, filters, height + 2, width + 2, lanes), f4)
-    for i in range(height):
-        for j in range(width):
-            for c in range(channels):
-                for o in range(filters):
-                    frames[c // lanes, o, i + 1, j + 1, c % lanes] = weight[i, j, c, o]
-    return frames
+    lanes = vector_of(channels)
+    shape = channels // lanes, filters, height + 2, width + 2, lanes
+    room = np.zeros(math.prod(shape) + _LINE, np.float32)
+    row = room[-(room.ctypes.data // 4) % _LINE :][: room.size - _LINE]
+    inside = row.reshape(shape)[:, :, 1:-1, 1:-1]
+    inside[...] = weight.reshape(height, width, -1, lanes, filters).transpose(2, 4, 0, 1, 3)
+    return row
 
 
-@inner_kernel
-def turn_back(total, grad_weight):
-    """The flat sums (O, height, width, C) as a weight gradient (height, width, C, O)."""
-    height, width, channels, filters = grad_weight.shape
-    for i in range(height):
-        for j in range(width):
-            for c in range(channels):
-                for o in range(filters):
-                    grad_weight[i, j, c, o] = total[((o * height + i) * width + j) * channels + c]
+def turned_back(sums: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight gradient of that shape (height, width, C, O) from the loop's (O, height, width, C)."""
+    height, width, channels, filters = shape
+    return np.ascontiguousarray(sums.reshape(filters, height, width, channels).transpose(1, 2, 3, 0))
 
 
-@inner_kernel
-def convolve_winners(t, grad_y, where, x, frames, grad_x, partial, sums, sizes, head, steps):
-    """The images of share t: its sums go to partial[t] and sums[t]."""
-    across = sizes.windows * sizes.filters
-    padded, led_back = np.zeros(head[4] * head[5], f4), np.zeros(head[4] * head[5], f4)
-    opened, row_sum = np.empty(sizes.per_band * across, f4), np.zeros(sizes.windows * sums.shape[1], f4)
-    for image in range(t * len(x) // len(sums), (t + 1) * len(x) // len(sums)):
-        filled = 0
-        for low in range(0, sizes.rows, sizes.per_band):
-            high = min(low + sizes.per_band, sizes.rows)
-            open_grad(opened, grad_y[image, 0], where[image, 0], low, high, row_sum)
-            given = address_of(opened), address_of(where[image, 0, low])
-            counts = 4 * head[5], high - low, sizes.windows, sizes.filters
-            first = 8 * low * head[5]  # bytes of the padded rows above
-            if partial.shape[1]:
-                filled = fill_always(padded, x[image], head, filled, needed(head, high))
-                to = address_of(steps[0]), address_of(partial[t])
-                call_loop(sizes.weight_loop, (address_of(padded) + first, *given, *to, *counts))
-            if len(grad_x):
-                by = address_of(steps[1]), address_of(frames)
-                call_loop(sizes.input_loop, (address_of(led_back) + first, *given, *by, *counts))
-                last = head[4] if high == sizes.rows else 2 * high
-                move(led_back, grad_x[image, 0], head, 2 * low, last)
-        fold(row_sum, sums[t])
+class _Loop:
+    """Writes the instructions of one loop, for so many channels and taps (height, width)."""
+
+    def __init__(self, builder: ir.IRBuilder, channels: int, taps: tuple[int, int], values: dict):
+        self.b, self.v, self.taps = builder, values, taps
+        self.pixel, lanes = 4 * channels, vector_of(channels)  # bytes of a pixel
+        self.vector, self.bytes = ir.VectorType(_FLOAT, lanes), 4 * lanes
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{lanes}f32")
+        first, second = (self.segment(_I64(i))[0] for i in range(2))
+        self.row = builder.sub(second, first)  # bytes of a row of the image
+
+    def weight(self) -> None:
+        """dW (O, height, width, C): filter by filter over all windows."""
+        b, v, (height, width) = self.b, self.v, self.taps
+        steps = self.table(b.add(b.mul(self.row, _I64(i)), _I64(j * self.pixel)) for i, j in CORNERS)
+        line = _I64(width * self.pixel)
+        for channel, low, high in self.parts(height, width):
+            with cgutils.for_range(b, v["b_step"], intp=_I64) as filters:
+                own = b.add(v["out"], b.mul(filters.index, _I64(height * width * self.pixel)))
+                cells = self.grid(b.add(own, channel), line, self.pixel, low, high, width)
+                with self.in_registers(cells) as totals, self.each_window() as (pixel, window):
+                    g, step = self.winner(window, filters.index, steps)
+                    start = b.add(b.add(pixel, channel), step)
+                    self.add_products(g, self.grid(start, self.row, self.pixel, low, high, width), totals)
+
+    def input(self) -> None:
+        """dX: window by window over all filters."""
+        b, v, (height, width) = self.b, self.v, (n + 1 for n in self.taps)
+        line, frame = (width + 1) * self.bytes, (height + 1) * (width + 1) * self.bytes
+        steps = self.table(_I64((1 - i) * line + (1 - j) * self.bytes) for i, j in CORNERS)
+        for channel, low, high in self.parts(height, width):
+            before = b.mul(b.mul(v["b_step"], b.udiv(channel, _I64(self.bytes))), _I64(frame))
+            frames = b.add(v["out"], before)
+            with self.each_window() as (pixel, window):
+                cells = self.grid(b.add(pixel, channel), self.row, self.pixel, low, high, width)
+                loop = cgutils.for_range(b, v["b_step"], intp=_I64)
+                with self.in_registers(cells) as totals, loop as filters:
+                    g, step = self.winner(window, filters.index, steps)
+                    start = b.add(b.add(frames, b.mul(filters.index, _I64(frame))), step)
+                    self.add_products(g, self.grid(start, _I64(line), self.bytes, low, high, width), totals)
+
+    def parts(self, height: int, width: int) -> Iterator[tuple[ir.Value, int, int]]:
+        """The sums that are in registers together, in turn: the bytes before their vector of channels, their
+        first row of pixels or taps, and the row beyond."""
+        times = -(-height * width // (registers()[1] - 2))
+        rows = -(-height // times)
+        with cgutils.for_range(self.b, _I64(self.pixel // self.bytes), intp=_I64) as part:
+            channel = self.b.mul(part.index, _I64(self.bytes))
+            for low in range(0, height, rows):
+                yield channel, low, min(low + rows, height)
+
+    def grid(
+        self, start: ir.Value, row: ir.Value, pixel: int, low: int, high: int, width: int
+    ) -> list[ir.Value]:
+        """Addresses of vectors in the rows low to high of a grid."""
+        b = self.b
+        rows = [b.add(start, b.mul(row, _I64(i))) for i in range(low, high)]
+        return [b.add(address, _I64(j * pixel)) for address in rows for j in range(width)]
+
+    @contextlib.contextmanager
+    def in_registers(self, cells: list[ir.Value]) -> Iterator[list[ir.Value]]:
+        """The sums at these addresses, kept in registers meanwhile."""
+        totals = [cgutils.alloca_once(self.b, self.vector) for _ in cells]
+        for total, cell in zip(totals, cells):
+            self.b.store(self.load(cell, self.vector), total)
+        yield totals
+        for total, cell in zip(totals, cells):
+            self.b.store(self.b.load(total), self.pointer(cell, self.vector), align=4)
+
+    @contextlib.contextmanager
+    def each_window(self) -> Iterator[tuple[ir.Value, tuple[ir.Value, ir.Value]]]:
+        """The addresses of its first pixel, and of its gradients and places."""
+        b, v = self.b, self.v
+        line = b.mul(b.mul(v["steps"], v["b_step"]), _I64(4))
+        with cgutils.for_range(b, b.udiv(v["n_segments"], _I64(2)), intp=_I64) as pair:
+            image, grad = self.segment(b.mul(pair.index, _I64(2)))
+            with cgutils.for_range(b, b.udiv(v["steps"], _I64(2)), intp=_I64) as window:
+                pixel = b.add(image, b.mul(window.index, _I64(2 * self.pixel)))
+                number = b.mul(window.index, v["b_step"])
+                yield pixel, (b.add(grad, b.mul(number, _I64(4))), b.add(b.add(grad, line), number))
+
+    def segment(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where a row begins in the image, and in the gradients."""
+        b, v = self.b, self.v
+        entry = b.add(v["segments"], b.mul(number, _I64(16)))  # two 8-byte offsets
+        offsets = (self.load(b.add(entry, _I64(8 * i)), _I64) for i in range(2))
+        image, grad = (b.add(v[name], b.mul(offset, _I64(4))) for name, offset in zip("ab", offsets))
+        return image, grad
+
+    def table(self, steps: Iterator[ir.Value]) -> ir.Value:
+        """Bytes from where a window begins to what belongs to its winner, by the places 0 to 3."""
+        table = cgutils.alloca_once(self.b, ir.ArrayType(_I64, len(CORNERS)))
+        for i, step in enumerate(steps):
+            self.b.store(step, cgutils.gep_inbounds(self.b, table, 0, i))
+        return table
+
+    def winner(self, window: tuple[ir.Value, ir.Value], o: ir.Value, steps: ir.Value):
+        """The gradient of filter o in all lanes, and the step to its winner."""
+        b, (grads, places) = self.b, window
+        place = b.zext(self.load(b.add(places, o), _BYTE, align=1), _I64)
+        g = self.load(b.add(grads, b.mul(o, _I64(4))), _FLOAT)
+        return spread(b, g, self.vector.count), b.load(cgutils.gep_inbounds(b, steps, 0, place))
+
+    def add_products(self, g: ir.Value, met: list[ir.Value], totals: list[ir.Value]) -> None:
+        for address, total in zip(met, totals):
+            product = self.b.call(self.fma, [g, self.load(address, self.vector), self.b.load(total)])
+            self.b.store(product, total)
+
+    def load(self, address: ir.Value, kind: ir.Type, align: int = 4) -> ir.Value:
+        return self.b.load(self.pointer(address, kind), align=align)
+
+    def pointer(self, address: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.b.inttoptr(address, kind.as_pointer())
 
 
-@inner_kernel
-def open_grad(opened, grad_y, where, low, high, row_sum):
-    """The gradients of rows low to high of windows, zero where the ReLU was closed, and their sums."""
-    across = grad_y.shape[1]
-    for h in range(low, high):
-        row, places, to = grad_y[h], where[h], opened[(h - low) * across : (h - low + 1) * across]
-        for i in range(across):
-            g = row[i]
-            to[i] = g if places[i] < CLOSED else f4(0)
-        add_row(row_sum, address_of(to), 0)
+@intrinsic(prefer_literal=True)
+def _emit_loop(typingctx, kind, channels, height, width, numbers):
+    which, n, *taps = [t.literal_value for t in (kind, channels, height, width)]
+
+    def codegen(context, builder, signature, values):
+        loop = _Loop(builder, n, tuple(taps), read_numbers(builder, values[4], ARGUMENTS))
+        (loop.weight, loop.input)[which]()
+        return context.get_dummy_value()
+
+    return types.void(kind, channels, height, width, numbers), codegen
 
 
-@inner_kernel
-def move(padded, image, head, low, high):
-    """The padded rows low to high to where they belong in an image (H, W * C); zeros stay behind."""
-    height, numbers = image.shape
-    for r in range(low, high):
-        row, h = padded[r * head[5] : (r + 1) * head[5]], r - head[1]
-        if 0 <= h < height:
-            target, inside = image[h], row[head[2] : head[2] + numbers]
-            for i in range(numbers):
-                target[i] = inside[i]
-        for i in range(len(row)):
-            row[i] = 0
+@functools.cache
+def winners_address(kind: int, channels: int, height: int, width: int) -> int:
+    """Address of the compiled loop, ``WEIGHT`` or ``INPUT``, for a kernel of that height and width."""
+
+    def loop(numbers):
+        _emit_loop(kind, channels, height, width, numbers)
+
+    return loop_address(loop)
