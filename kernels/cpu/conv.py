@@ -6,10 +6,10 @@ image in bands of a few rows, small enough for the nearest cache. Forward, for e
     copy the input rows into a padded scratch -> tiles (convolution, bias, ReLU, pool) -> write
 
 Backward, the gradient of a band is led back through pool and ReLU into a padded scratch first, and the
-gradients of weights, bias and input are then made from it while it is near. Weight gradients are summed per
-share and added up at the end in a fixed order, so results are equal bit for bit for a given number of
-threads. What the tiles are, and which numbers they meet, is in microkernel.py and plan.py. Other dtypes go to
-the whole-array room.
+gradients of weights, bias and input are then made from it while it is near; behind a pool they may come from
+its winners alone (winners.py). Weight gradients are summed per share and added up at the end in a fixed
+order, so results are equal bit for bit for a given number of threads. What the tiles are, and which numbers
+they meet, is in microkernel.py and plan.py. Other dtypes go to the whole-array room.
 """
 
 from __future__ import annotations
@@ -37,9 +37,17 @@ from tinynet.kernels.cpu.bands import (
     what_follows,
 )
 from tinynet.kernels.cpu.halving import LARGEST, OPEN, POOL, UNPOOL, row_address
-from tinynet.kernels.cpu.jit import contiguous, inner_kernel, kernel
+from tinynet.kernels.cpu.jit import inner_kernel, kernel
 from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
+from tinynet.kernels.cpu.operands import (
+    NOTHING,
+    in_one_row,
+    in_rows,
+    places_in_rows,
+    start_from,
+    turned_weight,
+)
 from tinynet.kernels.cpu.plan import (
     Plan,
     plan_conv,
@@ -48,17 +56,14 @@ from tinynet.kernels.cpu.plan import (
     plan_weight_grad,
 )
 from tinynet.kernels.cpu.plan_table import unpack
-from tinynet.kernels.cpu.squares import PLACES, mapped, mapped_back
+from tinynet.kernels.cpu.squares import PLACES, mapped_back
 from tinynet.kernels.cpu.threads import share, shares_for, thread_count
 from tinynet.kernels.cpu.winners import fits_winners, framed, turned_back
 from tinynet.kernels.cpu.winograd_plan import fits, plan_tiles
 from tinynet.kernels.geometry import Window
 
 f4 = np.float32
-_NOTHING = np.zeros((0, 0, 0, 0), f4)
-_NO_PLACES = np.zeros((0, 0, 0, 0), np.uint8)
 _EMPTY = np.zeros(0, f4)
-_LEADING = (1, 1), (1,), ()  # axes of size 1 that make sequences and images three-dimensional
 
 
 def conv(x, weight, bias, window: Window, groups: int):
@@ -82,7 +87,7 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     else:
         where = np.empty(shape, np.uint8) if pool and places else None
         row = row_address(POOL if places else LARGEST, filters) if pool else 0
-        given = _in_rows(x), weight, start, _in_rows(y), _places(where)
+        given = in_rows(x), weight, start, in_rows(y), places_in_rows(where)
         winograd.convolve(*given, row, int(relu), plan)
     return y, where
 
@@ -116,8 +121,8 @@ def conv_block_backward(grad_y, x, weight, y, where, window: Window, groups: int
     sizes = x.shape[1:-1], x.shape[-1], filters, window
     by_winners = where is not None and parts == 1 and fits_winners(*sizes, groups)
     row = 0 if where is None else row_address(OPEN if by_winners else UNPOOL, filters)
-    given = _in_rows(grad_y), _NOTHING if y is None else _in_rows(y), _places(where), row, _in_rows(x)
-    to = _NOTHING if grad_x is None else _in_rows(grad_x)
+    given = in_rows(grad_y), NOTHING if y is None else in_rows(y), places_in_rows(where), row, in_rows(x)
+    to = NOTHING if grad_x is None else in_rows(grad_x)
     if parts == 1 and not by_winners and fits(*sizes, groups):
         sums = np.zeros((shares, filters if needs[2] else 0), np.float64)
         plan = plan_tiles(*sizes, back=True)
@@ -155,7 +160,7 @@ def _input_grad(weight, is_needed: bool, by_winners: bool, sizes, groups: int):
     if by_winners:
         return framed(weight), plan_no_input_grad(spatial, filters, window, channels)
     down = plan_input_grad(*sizes, groups)
-    return _weights(turned_weight(weight), down), down
+    return in_one_row(turned_weight(weight), down), down
 
 
 def _no_gradients(grad_x, weight, needs):
@@ -168,58 +173,17 @@ def _no_gradients(grad_x, weight, needs):
     )
 
 
-def turned_weight(weight):
-    """(*kernel, C / groups, O) turned by 180 degrees: (taps, O, C / groups)."""
-    return weight.reshape(-1, *weight.shape[-2:])[::-1].swapaxes(1, 2)
-
-
-def _in_rows(x):
-    """(N, *spatial, C) as (N, D, H, W * C)."""
-    if x.ndim == 4:  # images, nearly always
-        n, height, width, channels = x.shape
-        return contiguous(x).reshape(n, 1, height, width * channels)
-    n, *axes, width, channels = x.shape
-    return contiguous(x).reshape(n, *_LEADING[len(axes)], *axes, width * channels)
-
-
-def _weights(b, plan: Plan):
-    """b as one contiguous row of numbers, mapped if the tiles need it, with room behind it when the last tile
-    reads too far."""
-    if plan.squares:
-        return mapped(contiguous(b))
-    if not plan.ragged:
-        return contiguous(b).reshape(-1)
-    row = np.zeros(b.size + SLACK, f4)
-    row[: b.size] = b.reshape(-1)
-    return row
-
-
-def start_from(bias, filters: int, ragged: bool):
-    """What the sums of a convolution begin with: the bias, or zeros, with room behind when ``ragged``."""
-    if bias is not None and bias.dtype == f4 and not ragged:
-        return contiguous(bias)
-    start = np.zeros(filters + SLACK, f4)
-    if bias is not None:
-        start[:filters] = bias
-    return start
-
-
 def _shares(images: int, sums: int = 0) -> tuple[int, int]:
     """Into how many shares the work is cut, and into how many parts each image is for that."""
     threads = thread_count()
     return max(shares_for(images, sums), threads), -(-threads // images)
 
 
-def _places(where):
-    """The places of the pool in rows, or none."""
-    return _NO_PLACES if where is None else _in_rows(where)
-
-
 def run_plan(source, b, start, out, relu: bool, plan: Plan, where=None) -> None:
     """Fill ``out`` and, if the plan pools, the places ``where``, by the jobs of the plan, from ``source``
     (N, *spatial, C) and the numbers ``b``."""
     if out.size:
-        given = _in_rows(source), _weights(b, plan), start, _in_rows(out), _places(where)
+        given = in_rows(source), in_one_row(b, plan), start, in_rows(out), places_in_rows(where)
         _convolve(*given, int(relu), plan.table, *_shares(len(out)))
 
 
@@ -322,9 +286,10 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
                     down_segments, 0, band, bands, (0, 0, 0),
                 )  # fmt: skip
             elif len(led_back):
-                loop, filters = down_tiles[0, 3], down_head[14]
-                add_winners(loop, led_back, grad, turned, filters, head, segments, low, high)
-                empty(led_back, grad_x[image, 0], head, low, high if high < len(segments) else head[4])
+                add_winners(
+                    down_tiles[0, 3], led_back, grad, turned, down_head[14], grad_x[image, 0], head, segments,
+                    low, high,
+                )  # fmt: skip
             if len(total):
                 run_weight_jobs(
                     a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
@@ -337,11 +302,13 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
 
 
 @inner_kernel
-def add_winners(loop, image, grad, frames, filters, head, segments, low, high):
-    """Add to a padded input gradient what the output rows low to high give, by the loop of winners.py."""
+def add_winners(loop, padded, grad, frames, filters, grad_x, head, segments, low, high):
+    """Add to a padded input gradient what the output rows low to high give, by the loop of winners.py, and
+    put in place the rows (H, W * C) that no others add to."""
     listed = address_of(segments) + 16 * low
-    to = address_of(image), 0, 0, grad, filters, listed, high - low, head[6]
-    call_loop(loop, (*to, 0, 0, address_of(frames)))
+    given = address_of(padded), 0, 0, grad, filters, listed, high - low, head[6], 0, 0, address_of(frames)
+    call_loop(loop, given)
+    empty(padded, grad_x, head, low, high if high < len(segments) else head[4])
 
 
 @inner_kernel

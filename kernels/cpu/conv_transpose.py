@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels import arrays, blocks
-from tinynet.kernels.cpu.conv import conv_block_backward, run_plan, start_from, turned_weight
+from tinynet.kernels.cpu.conv import conv_block_backward, run_plan
+from tinynet.kernels.cpu.operands import start_from, turned_weight
 from tinynet.kernels.cpu.plan import plan_input_grad
 from tinynet.kernels.cpu.winograd_plan import fits
 from tinynet.kernels.geometry import Window
