@@ -14,11 +14,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.jit import inner_kernel
-from tinynet.kernels.cpu.loops import ask_for, call_loop
+from tinynet.kernels.cpu.loops import call_loop
 from tinynet.kernels.cpu.microkernel import SLACK, address_of
 
 f4 = np.float32
-_LINE = 64  # bytes that come from memory together
 
 
 @inner_kernel
@@ -60,22 +59,28 @@ def seen(scratch, images, image):
 
 
 @inner_kernel
-def what_follows(images, image, band, bands, tiles):
-    """First and last address of what the next band will read, and bytes for each of so many tiles. The image
-    after the last does not exist, which does not matter: it is only asked for."""
-    size, start = 4 * images[image].size, address_of(images[image])
-    first, last = start + size * (band + 1) // bands, start + size * (band + 2) // bands
-    return first, last, (last - first) // max(tiles, 1) + 1
+def what_follows(one, other, image, band, bands, tiles):
+    """Where the next band is in two batches of images, first and last address in each, and how many bytes of
+    that so many tiles are to ask for each. The image after the last does not exist, which does not matter: it
+    is only asked for."""
+    first, last = next_band(one, image, band, bands)
+    other_first, other_last = next_band(other, image, band, bands)
+    some = (last - first + other_last - other_first) // max(tiles, 1)
+    return (first, last), (other_first, other_last), some
 
 
 @inner_kernel
-def ask_for_some(ahead):
-    """Have some bytes of what follows brought near while tiles are at work; returns what remains."""
-    first, last, some = ahead
-    stop = min(first + some, last)
-    for address in range(first, stop, _LINE):
-        ask_for(address)
-    return stop, last, some
+def next_band(images, image, band, bands):
+    """First and last address of the next band, in this image or the one after it."""
+    size, start = 4 * images[image].size, address_of(images[image])
+    return start + size * (band + 1) // bands, start + size * (band + 2) // bands
+
+
+@inner_kernel
+def what_remains(ahead):
+    """The rest of ``what_follows``, when a tile has asked for some."""
+    one, other, some = ahead
+    return ((one[0] + some, one[1]), other, some) if one[0] + some < one[1] else (other, other, some)
 
 
 @inner_kernel

@@ -23,7 +23,6 @@ from tinynet.kernels import arrays, blocks
 from tinynet.kernels.cpu.bands import (
     add_row,
     add_up,
-    ask_for_some,
     band_of,
     empty,
     fill,
@@ -35,11 +34,12 @@ from tinynet.kernels.cpu.bands import (
     new_scratch,
     seen,
     what_follows,
+    what_remains,
 )
 from tinynet.kernels.cpu.halving import LARGEST, OPEN, POOL, UNPOOL, row_address
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
-from tinynet.kernels.cpu.loops import call_loop
-from tinynet.kernels.cpu.microkernel import SLACK, address_of
+from tinynet.kernels.cpu.loops import call_again, call_loop, write_numbers
+from tinynet.kernels.cpu.microkernel import MOVING, SLACK, address_of
 from tinynet.kernels.cpu.operands import (
     NOTHING,
     in_one_row,
@@ -206,14 +206,14 @@ def convolve_share(t, source, b, start, out, where, relu, plan, parts, shares):
             high = band_of(band, bands, jobs[0, 9], head[15])[1]
             filled = fill(scratch, source[image], head, filled, needed(head, high))
             a, to = seen(scratch, source, image), (address_of(out[image]), address_of(where[image]))
-            ahead = what_follows(source, image, band, bands, head[16] // bands)
+            ahead = what_follows(source, out, image, band, bands, head[16] // bands)
             run_jobs(a, b, start, to, head, jobs, tiles, segments, relu, band, bands, ahead)
 
 
 @inner_kernel
 def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, ahead):
     """All jobs of one image; of each, only this band of its rows. ``a`` is an address, ``out`` has those of
-    values and places. What will be read next, at the addresses ``ahead``, is asked for tile by tile."""
+    values and places. What comes next, at the addresses ``ahead``, is asked for tile by tile."""
     steps, b_step, pooled = head[6], head[7], head[15]
     for j in range(len(jobs)):
         job = jobs[j]
@@ -221,8 +221,11 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, a
         listed = address_of(segments) + 16 * job[11]
         for i in range(job[13], job[13] + job[14]):
             column, columns, rows, tile = tiles[i, 0], tiles[i, 1], tiles[i, 2], tiles[i, 3]
-            weights = address_of(b) + 4 * column
-            first = address_of(start) + 4 * (job[15] + column)
+            numbers = write_numbers(
+                (0, job[3], 1, address_of(b) + 4 * column, b_step, listed, job[12], steps,
+                 address_of(start) + 4 * (job[15] + column), 0, 0, job[7], columns, relu, job[2], job[6], 0,
+                 0, ahead[2])
+            )  # fmt: skip
             for d in range(job[8]):
                 for h in range(low, high, 1 + tiles[i, 4]):
                     from_row = a + 4 * (job[0] + d * job[1] + h * job[2])
@@ -230,12 +233,9 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, a
                     w = 0
                     while True:
                         to = to_row + w // pooled * job[7]
-                        call_loop(
-                            tile,
-                            (from_row + 4 * w * job[3], job[3], 1, weights, b_step, listed, job[12], steps,
-                             first, 0, out[0] + 4 * to, job[7], columns, relu, job[2], job[6], out[1] + to),
-                        )  # fmt: skip
-                        ahead = ask_for_some(ahead)
+                        moved = from_row + 4 * w * job[3], out[0] + 4 * to, out[1] + to, ahead[0][0]
+                        call_again(tile, numbers, MOVING, moved)
+                        ahead = what_remains(ahead)
                         if w + rows >= job[10]:
                             break
                         w = min(w + rows, job[10] - rows)  # the last tile of a row overlaps the one before
@@ -283,7 +283,8 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
             if len(down_jobs):
                 run_jobs(
                     grad, turned, nothing, (address_of(grad_x[image]), 0), down_head, down_jobs, down_tiles,
-                    down_segments, 0, band, bands, (0, 0, 0),
+                    down_segments, 0, band, bands,
+                    what_follows(grad_x, y, image, band, bands, down_head[16] // bands),
                 )  # fmt: skip
             elif len(led_back):
                 add_winners(
@@ -293,8 +294,7 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
             if len(total):
                 run_weight_jobs(
                     a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
-                    what_follows(x, image, band, bands, len(jobs) * len(tiles)),
-                    what_follows(grad_y, image, band, bands, len(jobs) * len(tiles)),
+                    what_follows(x, grad_y, image, band, bands, len(jobs) * len(tiles)),
                 )  # fmt: skip
             for r in range(low, high, down_head[15]):
                 add_row(row_sum, grad, segments[r, 1])
@@ -312,17 +312,18 @@ def add_winners(loop, padded, grad, frames, filters, grad_x, head, segments, low
 
 
 @inner_kernel
-def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, x_ahead, grad_ahead):
+def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, ahead):
     """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses. What
-    will be read next is asked for tile by tile."""
+    comes next, at the addresses ``ahead``, is asked for tile by tile."""
     listed = address_of(segments) + 16 * low
     for j in range(len(jobs)):
         for i in range(len(tiles)):
-            x_ahead, grad_ahead = ask_for_some(x_ahead), ask_for_some(grad_ahead)
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
             target, a_row = address_of(out) + 4 * (jobs[j, 2] + row * filters + column), jobs[j, 4]
             call_loop(
                 tile,
                 (a + 4 * (jobs[j, 0] + row * a_row), a_row, head[7], b + 4 * (jobs[j, 1] + column), filters,
-                 listed, high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3]),
+                 listed, high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3],
+                 0, 0, ahead[0][0], ahead[2]),
             )  # fmt: skip
+            ahead = what_remains(ahead)

@@ -17,7 +17,8 @@ from numba.extending import intrinsic
 from tinynet.kernels.cpu.jit import compiled_callback
 
 _I64 = ir.IntType(64)
-_MOST = 17  # numbers that a loop is called with
+_MOST = 19  # numbers that a loop is called with
+LINE = 64  # bytes that come from memory together
 SIGNATURE = types.void(types.int64)
 _alive: list[Any] = []  # compiled code goes with its object
 
@@ -33,15 +34,51 @@ def call_loop(typingctx, address, numbers):
     """Call the loop at ``address`` with a tuple of int64; those that are left out at the end are 0."""
 
     def codegen(context, builder, signature, values):
-        given = cgutils.unpack_tuple(builder, values[1])
-        row = cgutils.alloca_once(builder, ir.ArrayType(_I64, _MOST))
-        for i, number in enumerate([*given, *[_I64(0)] * (_MOST - len(given))]):
-            builder.store(number, cgutils.gep_inbounds(builder, row, 0, i))
-        loop = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [_I64]).as_pointer())
-        builder.call(loop, [builder.ptrtoint(row, _I64)])
+        _call(builder, values[0], _write(builder, values[1]))
         return context.get_dummy_value()
 
     return types.void(address, numbers), codegen
+
+
+def _write(builder: ir.IRBuilder, numbers: ir.Value) -> ir.Value:
+    """The address of a row with these numbers."""
+    given = cgutils.unpack_tuple(builder, numbers)
+    row = cgutils.alloca_once(builder, ir.ArrayType(_I64, _MOST))
+    for i, number in enumerate([*given, *[_I64(0)] * (_MOST - len(given))]):
+        builder.store(number, cgutils.gep_inbounds(builder, row, 0, i))
+    return builder.ptrtoint(row, _I64)
+
+
+def _call(builder: ir.IRBuilder, address: ir.Value, row: ir.Value) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [_I64])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), [row])
+
+
+@intrinsic
+def write_numbers(typingctx, numbers):
+    """Write a tuple of int64 for :func:`call_again`; returns its address, which is good until this is called
+    again from the same place."""
+
+    def codegen(context, builder, signature, values):
+        return _write(builder, values[0])
+
+    return types.int64(numbers), codegen
+
+
+@intrinsic(prefer_literal=True)
+def call_again(typingctx, address, row, places, numbers):
+    """Call the loop at ``address`` with a row of :func:`write_numbers`, of which ``numbers`` take the
+    ``places``. So few stores are made: behind the results of a short loop, more would have to queue."""
+    where = [place.literal_value for place in places]
+
+    def codegen(context, builder, signature, values):
+        row = builder.inttoptr(values[1], _I64.as_pointer())
+        for place, number in zip(where, cgutils.unpack_tuple(builder, values[3])):
+            builder.store(number, builder.gep(row, [_I64(place)]))
+        _call(builder, values[0], values[1])
+        return context.get_dummy_value()
+
+    return types.void(address, row, places, numbers), codegen
 
 
 def read_numbers(builder: ir.IRBuilder, address: ir.Value, names: Sequence[str]) -> dict[str, ir.Value]:
@@ -85,12 +122,25 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, writes: bool) -> None:
     builder.call(function, [builder.inttoptr(address, byte), i32(int(writes)), near, data])
 
 
-@intrinsic
-def ask_for(typingctx, address):
-    """Have the line of memory at an address brought near, and go on."""
+class Ahead:
+    """What comes next: "some" bytes from the address "ahead" on. Each of so many asks brings a part near.
 
-    def codegen(context, builder, signature, values):
-        prefetch(builder, values[0], writes=False)
-        return context.get_dummy_value()
+    All at once, they would be more than a core can have under way, and the loads of this loop would wait
+    behind them. If they are more than a line for each ask, they are left to the processor's own guesses, and
+    the asks go to a line that is near already, as they do without an address.
+    """
 
-    return types.void(types.int64), codegen
+    def __init__(self, builder: ir.IRBuilder, values: dict[str, ir.Value], asks: ir.Value):
+        b, some, zero = builder, values["some"], _I64(0)
+        none = b.icmp_signed("==", values["ahead"], zero)
+        self.b, self.pace = b, cgutils.alloca_once_value(b, zero)
+        self.place = cgutils.alloca_once_value(b, b.select(none, values["a"], values["ahead"]))
+        most = b.mul(asks, _I64(LINE))
+        with b.if_then(b.and_(b.icmp_signed(">", some, zero), b.icmp_signed("<=", some, most))):
+            b.store(b.udiv(some, asks), self.pace)
+
+    def ask(self) -> None:
+        """Have the next part brought near."""
+        place = self.b.load(self.place)
+        prefetch(self.b, place, writes=False)
+        self.b.store(self.b.add(place, self.b.load(self.pace)), self.place)

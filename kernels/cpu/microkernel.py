@@ -31,7 +31,7 @@ from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.largest import largest
-from tinynet.kernels.cpu.loops import loop_address, prefetch, read_numbers, spread, strided
+from tinynet.kernels.cpu.loops import Ahead, loop_address, prefetch, read_numbers, spread, strided
 
 _FLOAT = ir.FloatType()
 _I64 = ir.IntType(64)
@@ -39,11 +39,13 @@ ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors any
 
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
 # left out at the end are 0. A pooled tile writes the places of the largest to "where", in bytes. How far runs
-# of rows are from each other is "a_run" and, for tiles that need it, "out_run".
+# of rows are from each other is "a_run" and, for tiles that need it, "out_run". Of what comes next, at the
+# address "ahead", a tile asks for "some" bytes, evenly over its steps.
 ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
-    "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where",
+    "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where", "ahead", "some",
 )  # fmt: skip
+MOVING = tuple(map(ARGUMENTS.index, ("a", "out", "where", "ahead")))  # all that changes from tile to tile
 _LONG = 16  # steps during which the places of the results can come from memory
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
 
@@ -126,11 +128,13 @@ class _TileBuilder:
             with b.if_then(b.icmp_signed(">=", v["steps"], _I64(_LONG))):
                 self.each_vector(v["out"], v["out_row"], self.ask_for)
         self.each_vector(v["start"], v["start_row"], self.load_into)
+        ahead = Ahead(b, v, b.mul(v["n_segments"], v["steps"]))
         with cgutils.for_range(b, v["n_segments"], intp=_I64) as segment:
             entry = b.add(v["segments"], b.mul(segment.index, _I64(16)))  # two 8-byte offsets
             a = self.offset(v["a"], b.load(self.pointer(entry, _I64)))
             w = self.offset(v["b"], b.load(self.pointer(b.add(entry, _I64(8)), _I64)))
             with cgutils.for_range(b, v["steps"], intp=_I64) as step:
+                ahead.ask()
                 self.multiply(
                     self.offset(a, b.mul(step.index, v["a_step"])),
                     self.offset(w, b.mul(step.index, v["b_step"])),

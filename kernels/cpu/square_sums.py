@@ -34,10 +34,12 @@ class _Sums(Planes):
         pairs, across = (b.udiv(v[name], two) for name in ("n_segments", "steps"))
         left = cgutils.alloca_once_value(b, b.mul(pairs, across))
         filled = cgutils.alloca_once_value(b, _I64(0))
+        ahead = self.ahead(b.mul(pairs, across))
         with cgutils.for_range(b, pairs, intp=_I64) as pair:
             segment = b.add(v["segments"], b.mul(pair.index, _I64(32)))
             rows = self.rows("a", segment, 0), self.rows("b", segment, 1)
             with cgutils.for_range(b, across, intp=_I64) as square:
+                ahead()
                 self.take(rows, square.index, b.load(filled))
                 for count, step in ((filled, 1), (left, -1)):
                     b.store(b.add(b.load(count), _I64(step)), count)

@@ -11,6 +11,7 @@ the convolution takes its largest number before it is written. The weight gradie
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +20,7 @@ from numba.extending import intrinsic
 
 from tinynet.kernels.cpu.halving import lanes_for
 from tinynet.kernels.cpu.largest import largest
-from tinynet.kernels.cpu.loops import loop_address, read_numbers, spread
+from tinynet.kernels.cpu.loops import LINE, Ahead, loop_address, read_numbers, spread
 from tinynet.kernels.cpu.microkernel import ARGUMENTS
 from tinynet.kernels.cpu.points import TAPS, matrices
 from tinynet.kernels.cpu.transform import FINISH, STORE, Map
@@ -123,6 +124,12 @@ class Planes:
             self.planes[which], self.b.mul(place, _I64(4 * self.squares * self.channels[which]))
         )
 
+    def ahead(self, squares: ir.Value) -> Callable[[], None]:
+        """What, done for each of so many squares, asks for what comes next: as many lines as a square has."""
+        lines = -(-4 * 4 * sum(self.channels) // LINE)
+        ahead = Ahead(self.b, self.v, self.b.mul(squares, _I64(lines)))
+        return lambda: [ahead.ask() for _ in range(lines)]
+
     def product(self, vector: ir.Type):
         """LLVM's a * b + c for such vectors."""
         kind = ir.FunctionType(vector, [vector] * 3)
@@ -148,8 +155,9 @@ class _Tile(Planes):
     def build(self, pooled: int) -> None:
         b, v = self.b, self.v
         rows, (lanes, filter_lanes) = self.rows("a", v["segments"], 0), map(lanes_for, self.channels)
-        take = Map(b, matrices(2).input, True, STORE, lanes, {})
+        take, ahead = Map(b, matrices(2).input, True, STORE, lanes, {}), self.ahead(_I64(self.squares))
         with cgutils.for_range(b, _I64(self.squares), intp=_I64) as square:
+            ahead()
             for part in range(0, self.channels[0], lanes):
                 pixels = self.pixels(rows, square.index, 0, SIDE, part)
                 take.write(pixels, self.places(0, square.index, part), _I64(part))
