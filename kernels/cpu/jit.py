@@ -19,6 +19,7 @@ from typing import Any
 import numba
 import numba.core.ccallback
 import numpy as np
+from numba.core.caching import IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
@@ -42,11 +43,34 @@ def _sources() -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
 
+class _Files(IndexDataCacheFile):
+    """Compiled code on disk, in files that are named by what they were compiled for.
+
+    Numba numbers them, and an index tells which is which. When two processes compile at a time, both may give
+    the same number, one to this tile and the other to that, and read the wrong one back.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        self._save_data(self._name(key), (self._source_stamp, key, data))
+
+    def load(self, key: Any) -> Any:
+        try:
+            *made_for, data = self._load_data(self._name(key))
+        except OSError:  # it is not there
+            return None
+        return data if made_for == [self._source_stamp, key] else None
+
+    def _name(self, key: Any) -> str:
+        digest = hashlib.sha256(repr((numba.__version__, key)).encode()).hexdigest()
+        return self._data_name_pattern.format(number=int(digest[:15], 16))
+
+
 class _Cache:
     """Numba's disk cache with two courtesies: a cold machine is told, a read-only folder is no error."""
 
     def __init__(self, cache: Any):
         self._cache = cache
+        cache._cache_file.__class__ = _Files
         # Numba would look at the function's own file only and miss changes in the helpers compiled into it
         cache._cache_file._source_stamp = _sources()
 

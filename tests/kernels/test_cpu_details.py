@@ -377,6 +377,24 @@ def test_machine_code_is_kept_for_these_sources_only():
         assert compiled._cache._cache_file._source_stamp == jit._sources()
 
 
+def test_two_processes_that_compile_at_a_time_do_not_read_what_the_other_wrote(tmp_path):
+    """While one is about to write, the other writes, and asks for what the first has made."""
+    from tinynet.kernels.cpu.jit import _Files
+
+    one, other = (_Files(str(tmp_path), "tile", "stamp") for _ in range(2))
+    seen, write_index, write = [], one._save_index, one._save_data
+    one._save_index = lambda index: (other.save("wide", "wide tile"), write_index(index))
+    one._save_data = lambda *file: (
+        other.save("wide", "wide tile"),
+        seen.append(other.load("high")),
+        write(*file),
+    )
+    one.save("high", "high tile")
+    assert seen == [None]
+    assert [(f.load("high"), f.load("wide")) for f in (one, other)] == [("high tile", "wide tile")] * 2
+    assert _Files(str(tmp_path), "tile", "another stamp").load("high") is None
+
+
 TWO_CALLERS = """
 import sys
 from tinynet.kernels.cpu.jit import inner_kernel, kernel
