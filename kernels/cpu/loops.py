@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from tinynet.kernels.cpu.jit import compiled_callback
 
 _I64 = ir.IntType(64)
-_MOST = 17  # numbers that a loop is called with
+_MOST = 19  # numbers that a loop is called with
 SIGNATURE = types.void(types.int64)
 _alive: list[Any] = []  # compiled code goes with its object
 

@@ -39,10 +39,12 @@ ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors any
 
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
 # left out at the end are 0. A pooled tile writes the places of the largest to "where", in bytes. How far runs
-# of rows are from each other is "a_run" and, for tiles that need it, "out_run".
+# of rows are from each other is "a_run" and, for tiles that need it, "out_run". Tiles of any number of
+# pixels in any number of rows are told "pixels" and "lines".
 ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
     "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where",
+    "pixels", "lines",
 )  # fmt: skip
 _LONG = 16  # steps during which the places of the results can come from memory
 SLACK = 16  # a ragged tile reads up to this many floats beyond the last column of b
