@@ -293,7 +293,7 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     is_led_back = len(down_jobs) > 0 or not by_windows
     scratch = new_scratch(down_head, is_used and is_led_back)
     total = partial[t]
-    row_sum = np.zeros(max(head[6] * sums.shape[1], down_head[14] * by_windows), f4)
+    row_sum = np.zeros(2 * head[6] * down_head[14] if by_windows else head[6] * sums.shape[1], f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0

@@ -4,13 +4,13 @@ Of each window of 2 x 2 pixels one gets the gradient, and the pooled images know
 pixels, the gradient would be four times as large, mostly zeros, written to memory and read again. This tile
 does it in registers: it makes four copies of a vector of gradients, each zero but for the filters whose
 largest pixel is that one, and multiplies them with the numbers under the windows of the four pixels. The sums
-stay in registers for all rows of a band.
+stay in registers for all rows of a band. They are made pixel by pixel and row by row, as those of other
+tiles, so they are the same to the last bit as without a pool in the same layer.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -25,11 +25,12 @@ from tinynet.kernels.cpu.microkernel import ARGUMENTS, registers
 from tinynet.kernels.geometry import Window
 
 _I64, _BYTE = ir.IntType(64), ir.IntType(8)
-_BESIDE = 5  # registers beside the sums of the weights: that of the bias, and the four copies
+_BESIDE = 5  # registers beside the sums of the weights
 
 # What the tile is called with, most of it by the names of other tiles. Steps are the windows of a row, whose
 # first numbers in a and in b the segments tell; "a_row" is the distance of the two rows of pixels in a,
-# "a_run" that of the rows of the kernel. There is no second row of results, but a place for the bias.
+# "a_run" that of the rows of the kernel. There is no second row of results, but at "bias" a sum for every
+# pixel of a row.
 _ARGUMENTS = tuple("bias" if name == "out_run" else name for name in ARGUMENTS)
 
 
@@ -54,53 +55,58 @@ class _Sums(Vectors):
     def build(self, stride: int, height: int, steps: int) -> None:
         b, v, self.stride, self.height, self.steps = self.b, self.v, stride, height, steps
         cells = [self.pointer(v["out"], k * self.filters, self.vector) for k in range(height * steps)]
-        cells.append(self.pointer(v["bias"], 0, self.vector))
         self.sums = [cgutils.alloca_once_value(b, b.load(cell, align=4)) for cell in cells]
         with cgutils.for_range(b, v["n_segments"], intp=_I64) as line:
             entry = b.add(v["segments"], b.mul(line.index, _I64(16)))  # two 8-byte offsets
-            self.take_windows(*(self.load(entry, 2 * i, _I64) for i in range(2)))
+            first, done = (self.load(entry, 2 * i, _I64) for i in range(2))
+            above = self.moved(v["a"], first)
+            for upper, pixels in ((True, above), (False, self.moved(above, v["a_row"]))):
+                self.take_pixels(pixels, done, upper)
         for cell, total in zip(cells, self.sums):
             b.store(b.load(total), cell, align=4)
 
-    def take_windows(self, first: ir.Value, done: ir.Value) -> None:
-        """All windows of two rows of pixels, which start at number ``first`` of a; their gradients at number
-        ``done`` of b."""
+    def take_pixels(self, pixels: ir.Value, done: ir.Value, upper: bool) -> None:
+        """One of the two rows of pixels of some windows, whose gradients start at number ``done`` of b."""
         b, v = self.b, self.v
-        above = self.moved(v["a"], first)
-        pixels = above, self.moved(above, v["a_row"])
-        rows = [[self.moved(row, v["a_run"], _I64(i)) for i in range(self.height)] for row in pixels]
+        rows = [self.moved(pixels, v["a_run"], _I64(i)) for i in range(self.height)]
         with cgutils.for_range(b, v["steps"], intp=_I64) as window:
-            shift = b.mul(window.index, _I64(2 * self.stride))
-            at = b.add(done, b.mul(window.index, _I64(self.filters)))
-            self.take([[self.moved(a, shift) for a in pair] for pair in rows], at)
+            number = b.mul(window.index, _I64(self.filters))
+            at = b.add(done, number)
+            grad, where = self.load(self.moved(v["b"], at), 0, self.vector), self.winners(at)
+            pair = [self.where_equal(where, corner, grad) for corner in ((0, 1) if upper else (2, 3))]
+            for i, row in enumerate(rows):
+                address = self.moved(row, window.index, _I64(2 * self.stride))
+                self.take_row(pair, address, self.sums[i * self.steps : (i + 1) * self.steps])
+            if upper:
+                self.add_to_bias(self.moved(v["bias"], number, _I64(2)), where, grad)
 
-    def take(self, rows: list[list], at: ir.Value) -> None:
-        """One window, whose upper and lower pixels see the numbers in these rows."""
-        b, zero = self.b, ir.Constant(self.vector, [0.0] * self.lanes)
-        grad, where = self.load(self.moved(self.v["b"], at), 0, self.vector), self.winners(at)
-        passed = b.icmp_unsigned("!=", where, place(CLOSED, self.lanes))
-        self.add_to(self.sums[-1], lambda total: b.fadd(total, b.select(passed, grad, zero)))
-        wins = [b.icmp_unsigned("==", where, place(corner, self.lanes)) for corner in range(4)]
-        copies = [b.select(flags, grad, zero) for flags in wins]
-        for pair, addresses in zip((copies[:2], copies[2:]), rows):
-            for row, address in enumerate(addresses):
-                self.take_row(pair, address, self.sums[row * self.steps : (row + 1) * self.steps])
+    def where_equal(self, where: ir.Value, value: int, grad: ir.Value) -> ir.Value:
+        """The gradients of those whose largest pixel is that one, and else zero."""
+        flags = self.b.icmp_unsigned("==", where, place(value, self.lanes))
+        return self.b.select(flags, grad, ir.Constant(self.vector, [0.0] * self.lanes))
+
+    def add_to_bias(self, to: ir.Value, where: ir.Value, grad: ir.Value) -> None:
+        """Two neighbours, of whichever row: ``CLOSED`` has one bit, which no place has, and the lowest tells
+        left from right."""
+        b, closed = self.b, place(CLOSED | 1, self.lanes)
+        for right in (0, 1):
+            pointer = self.pointer(to, right * self.filters, self.vector)
+            total = b.load(pointer, align=4)
+            b.store(b.fadd(total, self.where_equal(b.and_(where, closed), right, grad)), pointer, align=4)
 
     def take_row(self, pair: list, address: ir.Value, sums: list) -> None:
-        """Two neighbours and the row that they see, number by number: so none is kept in a register."""
+        """Two neighbours and the row that they see, number by number, so none is kept in a register."""
         for column in range(self.stride + self.steps):
             for step, grad in zip((column, column - self.stride), pair):
                 if 0 <= step < self.steps:
-                    self.add_to(sums[step], functools.partial(self.add_product, address, column, grad))
+                    total = self.add_product(address, column, grad, self.b.load(sums[step]))
+                    self.b.store(total, sums[step])
 
     def winners(self, at: ir.Value) -> ir.Value:
         """The places of the largest, as wide as the gradients."""
         kind = ir.VectorType(_BYTE, self.lanes).as_pointer()
         places = self.b.load(self.b.inttoptr(self.b.add(self.v["where"], at), kind), align=1)
         return self.b.zext(places, place(0, self.lanes).type)
-
-    def add_to(self, cell: ir.Value, sum_from: Callable[[ir.Value], ir.Value]) -> None:
-        self.b.store(sum_from(self.b.load(cell)), cell)
 
 
 @intrinsic(prefer_literal=True)
