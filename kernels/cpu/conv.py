@@ -78,26 +78,28 @@ def conv_block(x, weight, bias, window: Window, groups: int, relu: bool, pool: b
     if not x.dtype == weight.dtype == f4:
         return blocks.conv_block(arrays, x, weight, bias, window, groups, relu, pool, places)
     filters = weight.shape[-1]
-    out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool)
+    out, plan = _way_forward(x.shape[1:-1], x.shape[-1], filters, window, groups, pool, places)
     shape = (len(x), *out)
     start, y = start_from(bias, filters, type(plan) is Plan and plan.ragged), np.empty(shape, f4)
+    where = np.empty(shape, np.uint8) if pool else None  # most tiles leave the places in any case
     if type(plan) is Plan:
-        where = np.empty(shape, np.uint8) if pool else None  # tiles leave the places in any case
         run_plan(x, weight, start, y, relu, plan, where)
     else:
-        where = np.empty(shape, np.uint8) if pool and places else None
         row = row_address(POOL if places else LARGEST, filters) if pool else 0
         given = in_rows(x), weight, start, in_rows(y), places_in_rows(where)
         winograd.convolve(*given, row, int(relu), plan)
-    return y, where
+    return y, where if places else None
 
 
 @functools.lru_cache(maxsize=512)
-def _way_forward(spatial, channels: int, filters: int, window: Window, groups: int, pool: bool):
+def _way_forward(spatial, channels: int, filters: int, window: Window, groups: int, pool: bool, places: bool):
     """The shape of a sample's result, and the plan, which tells the way: direct or Winograd's."""
     out = window.output_shape(spatial)
     sizes = spatial, channels, filters, window
-    plan = plan_tiles(*sizes, back=False) if fits(*sizes, groups) else plan_conv(*sizes, groups, pool)
+    if fits(*sizes, groups):
+        plan = plan_tiles(*sizes, back=False)
+    else:
+        plan = plan_conv(*sizes, groups, pool, places)
     return (*(n // 2 if pool else n for n in out), filters), plan
 
 
@@ -138,10 +140,11 @@ def _run_back(given, weight, grad_x, needs, work, sizes, groups: int):
     """Fill ``grad_x``, and return the gradients of weight and bias, empty where they are not needed."""
     shares, parts, by_winners = work
     filters = weight.shape[-1]
-    back = plan_weight_grad(*sizes, groups, needs[0] and not by_winners, by_winners)
+    is_pooled = len(given[2]) > 0 and not by_winners
+    back = plan_weight_grad(*sizes, groups, needs[0] and not by_winners, is_pooled, by_winners)
     turned, down = _input_grad(weight, needs[0], by_winners, sizes, groups)
     shape = (PLACES, *weight.shape[-2:]) if back.squares else weight.shape
-    grad_weight = np.empty(shape, f4) if needs[1] else _EMPTY
+    grad_weight = np.empty(shape, f4) if needs[1] or back.by_windows else _EMPTY
     grad_bias = np.empty(filters, f4) if needs[2] else _EMPTY
     to = grad_x, grad_weight.reshape(-1), grad_bias
     _convolve_back(*given, turned, back.table, down.table, *to, shares, parts)
@@ -224,7 +227,7 @@ def run_jobs(a, b, start, out, head, jobs, tiles, segments, relu, band, bands, a
             numbers = write_numbers(
                 (0, job[3], 1, address_of(b) + 4 * column, b_step, listed, job[12], steps,
                  address_of(start) + 4 * (job[15] + column), 0, 0, job[7], columns, relu, job[2], job[6], 0,
-                 0, ahead[2])
+                 0, ahead[2], rows, high - low)
             )  # fmt: skip
             for d in range(job[8]):
                 for h in range(low, high, 1 + tiles[i, 4]):
@@ -267,10 +270,13 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
     padded, nothing = new_scratch(head, is_padded(head, x)), np.zeros(x.shape[3] + SLACK, f4)
     # the last of columns that are no whole vectors would be read beyond the end of the gradient itself
     is_used = is_copied((grad_y, y, where, row), down_head) or tiles[-1, 1] % SLACK > 0
-    scratch = new_scratch(down_head, is_used)
+    by_windows = head[15] > 1  # the tiles see the pooled gradient, and sum up that of the bias as well
+    is_led_back = len(down_jobs) > 0 or not by_windows
+    scratch = new_scratch(down_head, is_used and is_led_back)
     led_back = new_scratch(head, len(grad_x) > 0 and len(down_jobs) == 0)
     total = partial[t]
-    row_sum = np.zeros(head[6] // down_head[15] * sums.shape[1], f4)
+    each = 2 * head[6] * down_head[14] if by_windows else head[6] // down_head[15] * sums.shape[1]
+    row_sum = np.zeros(each, f4)
     total[:] = 0
     for task in range(t * tasks // len(partial), (t + 1) * tasks // len(partial)):
         image, part, filled, filled_grad = task // parts, task % parts, 0, 0
@@ -278,7 +284,8 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
         for band in range(part * bands // parts, (part + 1) * bands // parts):
             low, high = band_of(band, bands, len(segments), 1)
             below = max(down_head[1] + high, needed(down_head, band_of(band, bands, input_rows, 1)[1]))
-            filled_grad = fill_grad(scratch, grad_y, y, where, row, image, down_head, filled_grad, below)
+            if is_led_back:
+                filled_grad = fill_grad(scratch, grad_y, y, where, row, image, down_head, filled_grad, below)
             filled = fill(padded, x[image], head, filled, needed(head, high))
             if len(down_jobs):
                 run_jobs(
@@ -293,10 +300,12 @@ def convolve_back_share(t, grad_y, y, where, row, x, turned, back, down, grad_x,
                 )  # fmt: skip
             if len(total):
                 run_weight_jobs(
-                    a, grad, total, head, jobs, tiles, segments, down_head[14], low, high,
+                    a, address_of(grad_y[image]) if by_windows else grad,
+                    (address_of(total), address_of(row_sum), address_of(where[image])),
+                    head, jobs, tiles, segments, down_head[14], low, high,
                     what_follows(x, grad_y, image, band, bands, len(jobs) * len(tiles)),
                 )  # fmt: skip
-            for r in range(low, high, down_head[15]):
+            for r in range(low, 0 if by_windows else high, down_head[15]):
                 add_row(row_sum, grad, segments[r, 1])
         fold(row_sum, sums[t])
 
@@ -313,17 +322,18 @@ def add_winners(loop, padded, grad, frames, filters, grad_x, head, segments, low
 
 @inner_kernel
 def run_weight_jobs(a, b, out, head, jobs, tiles, segments, filters, low, high, ahead):
-    """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses. What
-    comes next, at the addresses ``ahead``, is asked for tile by tile."""
+    """Add to the weight gradient what the output rows low to high give. ``a`` and ``b`` are addresses, and
+    ``out`` has those of the sums for weights and bias and of a pool's places. What comes next, at the
+    addresses ``ahead``, is asked for tile by tile."""
     listed = address_of(segments) + 16 * low
     for j in range(len(jobs)):
         for i in range(len(tiles)):
             column, columns, tile, row = tiles[i, 0], tiles[i, 1], tiles[i, 3], tiles[i, 4]
-            target, a_row = address_of(out) + 4 * (jobs[j, 2] + row * filters + column), jobs[j, 4]
+            target, a_row = out[0] + 4 * (jobs[j, 2] + row * filters + column), jobs[j, 4]
             call_loop(
                 tile,
                 (a + 4 * (jobs[j, 0] + row * a_row), a_row, head[7], b + 4 * (jobs[j, 1] + column), filters,
                  listed, high - low, head[6], target, filters, target, filters, columns, 0, jobs[j, 3],
-                 0, 0, ahead[0][0], ahead[2]),
+                 out[1] + 4 * column, out[2] + column, ahead[0][0], ahead[2]),
             )  # fmt: skip
             ahead = what_remains(ahead)

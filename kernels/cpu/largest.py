@@ -19,18 +19,24 @@ def largest(builder: ir.IRBuilder, corners: Sequence[ir.Value], relu: ir.Value) 
     ReLU lets nothing through.
     """
     b, kind = builder, corners[0].type
-    best, at = corners[0], place(0, kind.count)
-    for k, other in enumerate(corners[1:], start=1):
-        is_number = b.fcmp_ordered("==", best, best)
-        wins = b.and_(b.fcmp_unordered("<", best, other), is_number)
-        best, at = b.select(wins, other, best), b.select(wins, place(k, kind.count), at)
+    places = [place(k, kind.count) for k in range(4)]
+    above, below = (_better(b, *corners[k : k + 2], *places[k : k + 2]) for k in (0, 2))
+    best, at = _better(b, above[0], below[0], above[1], below[1])
+    clips = b.icmp_signed("!=", relu, ir.IntType(64)(0))
+    floor = spread(b, b.select(clips, _FLOAT(0.0), _FLOAT(float("-inf"))), kind.count)
     zero, flags = ir.Constant(kind, [0.0] * kind.count), ir.VectorType(ir.IntType(1), kind.count)
     yes, no = (ir.Constant(flags, [bit] * kind.count) for bit in (1, 0))
-    clips = b.select(b.icmp_signed("!=", relu, ir.IntType(64)(0)), yes, no)
-    closed = b.and_(b.not_(b.fcmp_ordered(">", best, zero)), clips)
+    closed = b.and_(b.fcmp_unordered("<=", best, zero), b.select(clips, yes, no))
     at = b.select(closed, place(CLOSED, kind.count), at)
-    best = b.select(b.and_(closed, b.fcmp_ordered("<", best, zero)), zero, best)
+    best = b.select(b.fcmp_ordered("<", best, floor), floor, best)
     return best, b.trunc(at, ir.VectorType(ir.IntType(8), kind.count))
+
+
+def _better(b: ir.IRBuilder, first, second, first_at, second_at) -> tuple[ir.Value, ir.Value]:
+    """The larger of two vectors, and its place."""
+    is_number = b.fcmp_ordered("==", first, first)
+    wins = b.and_(b.fcmp_unordered("<", first, second), is_number)
+    return b.select(wins, second, first), b.select(wins, second_at, first_at)
 
 
 def largest_alone(builder: ir.IRBuilder, corners: Sequence[ir.Value], relu: ir.Value) -> ir.Value:

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from tinynet.kernels.cpu.jit import compiled_callback
 
 _I64 = ir.IntType(64)
-_MOST = 19  # numbers that a loop is called with
+_MOST = 21  # numbers that a loop is called with
 LINE = 64  # bytes that come from memory together
 SIGNATURE = types.void(types.int64)
 _alive: list[Any] = []  # compiled code goes with its object

@@ -40,10 +40,12 @@ ALIGNED = ir.IntType(32)(4)  # floats stand at multiples of 4 bytes, vectors any
 # What a tile is called with: addresses in bytes, strides and offsets in floats, relu 1 to clip at zero. Those
 # left out at the end are 0. A pooled tile writes the places of the largest to "where", in bytes. How far runs
 # of rows are from each other is "a_run" and, for tiles that need it, "out_run". Of what comes next, at the
-# address "ahead", a tile asks for "some" bytes, evenly over its steps.
+# address "ahead", a tile asks for "some" bytes, evenly over its steps. Tiles of any number of pixels in any
+# number of rows are told "pixels" and "lines".
 ARGUMENTS = (
     "a", "a_row", "a_step", "b", "b_step", "segments", "n_segments", "steps",
-    "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where", "ahead", "some",
+    "start", "start_row", "out", "out_row", "columns", "relu", "a_run", "out_run", "where",
+    "ahead", "some", "pixels", "lines",
 )  # fmt: skip
 MOVING = tuple(map(ARGUMENTS.index, ("a", "out", "where", "ahead")))  # all that changes from tile to tile
 _LONG = 16  # steps during which the places of the results can come from memory

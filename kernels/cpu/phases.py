@@ -34,6 +34,17 @@ def phases_of(size: int, k: int, stride: int, before: int, dilation: int, margin
     return phases
 
 
+def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Margin before the output gradient, and its shape with margins: what the input gradient is made from."""
+    out = window.output_shape(spatial)
+    margin = tuple((e - 1) // s for e, s in zip(window.extent, window.stride))
+    beyond = [
+        max(0, (n - 1 + b) // s - (o - 1))
+        for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
+    ]
+    return margin, tuple(m + o + r for m, o, r in zip(margin, out, beyond))
+
+
 def phase_segments(phase, pixel, window: Window, tap_size: int, first: int, c: int) -> list[tuple[int, int]]:
     """The segments of a phase (one for each axis): where the taps read, and which rows of b they meet.
 

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from tinynet.kernels.cpu.few import LARGEST, PLACES, PLAIN, few_blocks, fits_few
+from tinynet.kernels.cpu.few_sums import few_sums_blocks, fits_few_sums
 from tinynet.kernels.cpu.microkernel import most_rows, registers
-from tinynet.kernels.cpu.phases import dot, phase_segments, phases_of
+from tinynet.kernels.cpu.phases import dot, padded_grad, phase_segments, phases_of
 from tinynet.kernels.cpu.square_sums import sums_address
 from tinynet.kernels.cpu.squares import fits_squares, square_blocks
 from tinynet.kernels.cpu.tiling import column_blocks, matrix_blocks, paired_block, paired_columns
@@ -38,6 +41,7 @@ class Plan(NamedTuple):
     table: np.ndarray
     ragged: bool  # some tile reads beyond the last column of b
     squares: bool  # the tiles are those of squares.py
+    by_windows: bool  # of 2 x 2 pixels there is one result, or one gradient
 
 
 def in_3d(shape: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], Window]:
@@ -101,6 +105,7 @@ class _Tables:
         self.blocks: list[tuple[int, ...]] = []
         self.segments: list[tuple[int, int]] = []
         self.squares, self.paired, self.pooled, self.tiles = squares, paired, pooled, 0
+        self.few: tuple[int, int] | None = None  # numbers under the window, and kind, if it is that tile
 
     def add(self, a, out, counts, segments, columns, start_origin):
         """One job: ``a`` and ``out`` are (origin, three strides), ``counts`` the pixels along each axis."""
@@ -108,6 +113,10 @@ class _Tables:
             return
         if self.squares:
             blocks = square_blocks(counts[2], a[-1], columns, self.pooled)
+        elif self.few:
+            numbers, kind = self.few
+            parts = len(segments), numbers // len(segments)
+            blocks = few_blocks(counts[1:], a[-1], columns, parts, kind)
         elif self.paired:
             blocks = [paired_block(counts[2], columns, self.pooled)]
         else:
@@ -132,7 +141,7 @@ class _Tables:
             np.array(part, np.int64).reshape(-1) for part in (head, self.jobs, self.blocks, self.segments)
         ]
         ragged = any(columns % lanes for _, columns, *_ in self.blocks)
-        return Plan(np.concatenate(parts), ragged, self.squares)
+        return Plan(np.concatenate(parts), ragged, self.squares, self.pooled)
 
 
 class _Groups(NamedTuple):
@@ -169,12 +178,13 @@ def _bands(rows: int, *sources: tuple[_Source, _Need], least: int = 2) -> int:
 
 @functools.lru_cache(maxsize=512)
 def plan_conv(
-    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, pooled: bool = False
-) -> Plan:
+    spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int,
+    pooled: bool = False, places: bool = True,
+) -> Plan:  # fmt: skip
     """Forward: a is the padded input image, b the weights (*kernel, channels / groups, filters).
 
     ``pooled``: of 2 x 2 pixels of an image only the largest value is written; odd ones at the edge are not
-    made.
+    made. Its place is written as well, but by some tiles only if ``places``.
     """
     spatial, window = in_3d(spatial, window)
     padded, out = window.padded_shape(spatial), window.output_shape(spatial)
@@ -182,6 +192,9 @@ def plan_conv(
     pixel, out_pixel = _strides(padded, channels), _strides(written, filters)
     n, c, f, depth, _ = every = _groups(channels, filters, groups)
     tables = _Tables(fits_squares(out, channels, filters, window, groups), every.paired, pooled)
+    if fits_few(channels, filters, window, groups):
+        kind = PLAIN if not pooled else PLACES if places else LARGEST
+        tables.few = math.prod(window.size) * channels, kind
     if pooled:
         out = written[0], 2 * written[1], 2 * written[2]
     spread, steps = [d * p for d, p in zip(window.dilation, pixel)], depth
@@ -204,17 +217,6 @@ def _input(spatial, window: Window, channels: int) -> tuple[_Source, _Need]:
     if padded[0] > 1:  # a volume is there as a whole
         return source, _Need(0, padded[1])
     return source, _Need(window.stride[1], window.extent[1] - window.stride[1])
-
-
-def padded_grad(spatial, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Margin before the output gradient, and its shape with margins: what the input gradient is made from."""
-    out = window.output_shape(spatial)
-    margin = tuple((e - 1) // s for e, s in zip(window.extent, window.stride))
-    beyond = [
-        max(0, (n - 1 + b) // s - (o - 1))
-        for n, (b, _), s, o in zip(spatial, window.padding, window.stride, out)
-    ]
-    return margin, tuple(m + o + r for m, o, r in zip(margin, out, beyond))
 
 
 @functools.lru_cache(maxsize=512)
@@ -270,16 +272,19 @@ def plan_no_input_grad(
 @functools.lru_cache(maxsize=512)
 def plan_weight_grad(
     spatial: tuple[int, ...], channels: int, filters: int, window: Window, groups: int, with_margin: bool,
-    winners: bool = False,
+    pooled: bool = False, winners: bool = False,
 ) -> Plan:  # fmt: skip
     """Weight gradient: a is the padded input, b the output gradient, rows the channels under a kernel row.
 
     A job is (origin in a, origin in b, origin in the weights, distance of the runs in a, that of the rows in
     a); each meets every block. Segments are the rows of output pixels, which lie in ``padded_grad`` if
-    ``with_margin``. The tile of square_sums.py makes all in one job, and so does, with ``winners``, the loop
-    of winners.py, whose segments are pairs.
+    ``with_margin``. The tile of square_sums.py makes all in one job, and that of few_sums.py, which sees the
+    gradient behind a pool if there was one: ``pooled``. So does, with ``winners``, the loop of winners.py,
+    whose segments are pairs.
     """
     spatial, window = in_3d(spatial, window)
+    if pooled and fits_few_sums(channels, filters, window, groups):
+        return _plan_few_sums(spatial, channels, filters, window, with_margin and max(window.stride) > 1)
     source, need = _input(spatial, window, channels)
     out = window.output_shape(spatial)
     margin, padded_out = padded_grad(spatial, window) if with_margin else ((0, 0, 0), out)
@@ -287,10 +292,8 @@ def plan_weight_grad(
     pixel, grad_pixel = _strides(source.padded, channels), _strides(padded_out, filters)
     squares = not winners and fits_squares(out, channels, filters, window, groups)
     n, c, f, *_ = every = _groups(channels, filters, groups, most=1)
-    tables, (kernel_axes, rows, run) = (
-        _Tables(squares),
-        _weight_rows(window, channels, groups, every.paired),
-    )
+    tables = _Tables(squares)
+    kernel_axes, rows, run = _weight_rows(window, channels, groups, every.paired)
     spread = [d * p for d, p in zip(window.dilation, pixel)]
     a_row = spread[2] if every.paired else 1
     tables.jobs = [
@@ -313,6 +316,20 @@ def plan_weight_grad(
     needs = (source, need), (grad, _Need(1, 2 * margin[1]))
     bands = _bands(out[1], *needs, least=max(2, ENOUGH // out[2])) if can_band else 1
     return tables.plan(source, out[2], window.stride[2] * channels, bands, need)
+
+
+def _plan_few_sums(spatial, channels: int, filters: int, window: Window, is_whole: bool) -> Plan:
+    """Weight gradient from a pooled gradient: segments are the rows of windows. ``is_whole``: in one band."""
+    source, need = _input(spatial, window, channels)
+    _, height, width = (n // 2 for n in window.output_shape(spatial))
+    row, tables = source.padded[2] * channels, _Tables(pooled=True)
+    down, along = window.stride[1] * row, window.dilation[1] * row
+    tables.jobs = [(0, 0, 0, along, down, *(0,) * 11)]
+    tables.segments = [(2 * h * down, h * width * filters) for h in range(height)]
+    tables.blocks = few_sums_blocks(channels, filters, window)
+    need = _Need(2 * need.step, need.lead)
+    bands = 1 if is_whole else _bands(height, (source, need))
+    return tables.plan(source, width, 2 * window.stride[2] * channels, bands, need)
 
 
 def _weight_rows(

@@ -47,6 +47,7 @@ print(json.dumps({
     "errors": [
         worst((2, 9, 7, 3), 10), worst((3, 9, 8, 16), 16), worst((2, 9, 7, 6), 4, 2),
         worst((2, 9, 7, 24), 24, 24),  # channels that do not mix
+        worst((3, 8, 10, 1), 8), worst((2, 9, 7, 3), 16),  # few numbers under a window
         worst((3, 8, 10, 8), 16), worst((3, 8, 18, 16), 8),  # squares of 2 x 2, and winners
         worst((2, 9, 7, 12), 10), worst((2, 9, 7, 8), 20),  # winners beside direct tiles
         worst((3, 6, 6, 32), 32), worst((3, 8, 8, 32), 32),  # Winograd's tiles of 2 x 2 and of 4 x 4
