@@ -1,4 +1,4 @@
-"""Operations that take ReLU and pooling along: the same numbers, to the last bit, from one node."""
+"""Operations that take ReLU and pooling along: the same numbers from one node, but where said to the bit."""
 
 import numpy as np
 import pytest

@@ -8,10 +8,12 @@ layers in brackets being optional::
     Dense [ReLU]
     BatchNorm [ReLU]
 
-The results are those of the layers one by one, to the last bit, with one exception: a BatchNorm behind a
-convolution is folded into its weights. That is done for inference in float32 alone, when nothing is recorded
-and the running statistics are used, and may change the last bits. (A gradient that is NaN or infinite is
-not compared: where a ReLU is closed, it makes 0 * NaN = NaN by itself, and 0 in a run with a pool.)
+The results are those of the layers one by one, to the last bit, with two exceptions that may change the last
+bits. A BatchNorm behind a convolution is folded into its weights: for inference in float32 alone, when
+nothing is recorded and the running statistics are used. And behind a pool the CPU kernels may make the
+gradients of a convolution in float32 from the winners of the pool alone, and add them in another order. (A
+gradient that is NaN or infinite is not compared: where a ReLU is closed, it makes 0 * NaN = NaN by itself,
+and 0 in a run with a pool.)
 
 Nobody needs to know of all this. A layer with a hook is in no run, so hooks see what they always saw; the
 steps in error messages and summaries name every layer; and where a run fails, its layers are called one by
